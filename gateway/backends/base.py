@@ -1,0 +1,119 @@
+"""What every engine looks like from above: the one seam towards models.
+
+A backend drives one engine. It opens a request and hands out its events in
+batches, one batch for each read from the network, so that a burst of tokens
+costs one turn through the layers and one write. It knows nothing of queues,
+slots or callers.
+"""
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Final, Literal, Protocol
+
+import attrs
+
+from gateway.core.messages import Event, GenerateRequest
+
+OWNER_DEFAULT: Final = "gateway"
+
+
+@attrs.frozen(kw_only=True)
+class ModelInfo:
+    """One model of one engine.
+
+    Attributes:
+        id: As callers name it.
+        created: Seconds since the epoch; 0 when the engine doesn't say.
+        context_length: Tokens that are really allocated for one request, when
+            the engine says so (the model is loaded).
+        context_length_max: Tokens that the model was trained for.
+        loaded: None when the engine doesn't say.
+        capabilities: The engine's words: completion, tools, vision, thinking, embedding…
+    """
+
+    id: str
+    created: int = 0
+    owned_by: str = OWNER_DEFAULT
+    context_length: int | None = None
+    context_length_max: int | None = None
+    loaded: bool | None = None
+    size_bytes: int | None = None
+    capabilities: tuple[str, ...] = ()
+
+
+@attrs.frozen
+class Probe:
+    """A sign of life.
+
+    Attributes:
+        models: All that the engine offers now.
+        version: The engine's own, "" when it doesn't say.
+    """
+
+    models: tuple[ModelInfo, ...]
+    version: str = ""
+
+
+class EventStream(Protocol):
+    """One running request at an engine."""
+
+    async def read(self) -> Sequence[Event]:
+        """The next events, at least one; empty only after `Finished` was handed out.
+
+        Raises:
+            UpstreamDisconnected, UpstreamBadResponse, UpstreamFailed: The answer
+                broke. An answer that ends without a sign of its end has broken.
+            UpstreamStalled: Silent for longer than the stall timeout.
+            RequestTimeout: Silent for longer than the first-byte timeout.
+        """
+        ...
+
+
+class InferenceBackend(Protocol):
+    """The driver of one engine."""
+
+    kind: Literal["ollama", "openai", "llamacpp", "echo"]
+
+    def canonical(self, model: str) -> str:
+        """The engine's spelling of a model's name (`llama3.2` is `llama3.2:latest` to Ollama)."""
+        ...
+
+    def unsupported(self, request: GenerateRequest) -> tuple[str, ...]:
+        """Names of `request.params` that this engine can't honour, in wire spelling."""
+        ...
+
+    def open(self, request: GenerateRequest) -> AbstractAsyncContextManager[EventStream]:
+        """Run one answer (whatever `request.n` says) for as long as the block lasts.
+
+        Entering sends the request and waits for the engine's status; leaving
+        early closes the connection, which makes the engine stop.
+
+        Raises, on entering:
+            UpstreamUnreachable: No connection within the connect timeout.
+            UpstreamDisconnected: Closed before the status; `untouched` is set.
+            UpstreamBusy: The engine refuses for now.
+            UpstreamFailed, UpstreamBadResponse: Any other status, a redirect, garbage.
+            ModelNotFound, ContextLengthExceeded, BackendRefusedRequest: As it says.
+            RequestTimeout: Nothing came within the first-byte timeout.
+        """
+        ...
+
+    async def probe(self) -> Probe:
+        """Ask for a sign of life and the list of models; short timeout.
+
+        Raises:
+            BackendError: There is none.
+        """
+        ...
+
+    async def describe(self, model: str) -> ModelInfo:
+        """All that the engine tells of one model. Raises as `probe`, and ModelNotFound."""
+        ...
+
+    async def start(self) -> None:
+        """Bring up what the backend itself runs. Returns before it is ready."""
+        ...
+
+    async def close(self) -> None:
+        """Give back connections and children."""
+        ...

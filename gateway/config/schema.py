@@ -1,0 +1,247 @@
+"""Every setting: its type, default, unit and bound. One frozen value for the whole daemon.
+
+The docstring under a field is its one line in the manual; `conf/gateway.toml`
+shows each with its default, and a test holds the two together.
+"""
+
+from typing import Final, Literal
+
+import attrs
+from attrs.validators import ge, gt, in_, le, max_len, min_len, optional
+
+MIB: Final = 1024 * 1024
+
+_positive = gt(0)
+_positive_s = gt(0.0)
+_not_negative = ge(0)
+
+BackendKind = Literal["auto", "ollama", "openai", "llamacpp", "echo"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["auto", "json", "text"]
+
+
+@attrs.frozen(kw_only=True)
+class Server:
+    """Where the daemon listens and how it ends."""
+
+    host: str = attrs.field(default="", validator=max_len(253))
+    """Address to bind; empty: 127.0.0.1, or 0.0.0.0 once an API key is set."""
+
+    port: int = attrs.field(default=8000, validator=[ge(0), le(65535)])
+    """Port to bind; 0 takes a free one and says which."""
+
+    allow_anonymous: bool = False
+    """Serve a public address although no API key is set."""
+
+    allowed_hosts: tuple[str, ...] = ()
+    """Host headers served besides localhost and the bind address (against DNS rebinding)."""
+
+    allowed_origins: tuple[str, ...] = ()
+    """Browser origins that may send requests; none by default, `*` is refused."""
+
+    metrics_public: bool = False
+    """Serve /metrics without a key to anybody who reaches the port (loopback always may)."""
+
+    shutdown_grace_seconds: float = attrs.field(default=30.0, validator=_positive_s)
+    """After SIGTERM: how long what was accepted may take to end."""
+
+    state_directory: str = ""
+    """Where the daemon keeps what must outlive it; empty: $STATE_DIRECTORY or nowhere."""
+
+
+@attrs.frozen(kw_only=True)
+class Auth:
+    """Who may call."""
+
+    api_key: str = attrs.field(default="", repr=False)
+    """One key for everybody; empty: none."""
+
+    api_key_file: str = ""
+    """A file whose one line is that key; for systemd's LoadCredential."""
+
+    keys: dict[str, str] = attrs.field(factory=dict, repr=False)
+    """Name → key; the name stands in logs and metrics, the key nowhere."""
+
+
+@attrs.frozen(kw_only=True)
+class Queue:
+    """How many wait, and how they are handed to slots."""
+
+    max_queue_size: int = attrs.field(default=50, validator=[ge(0), le(100_000)])
+    """Requests that wait for a slot before a further one is refused with 503."""
+
+    batch_max_size: int = attrs.field(default=8, validator=[ge(1), le(1024)])
+    """Requests that the worker grants in one turn at the most."""
+
+    batch_wait_ms: float = attrs.field(default=100.0, validator=[ge(0.0), le(60_000.0)])
+    """How long the worker collects while every slot is busy; never waited while one is free."""
+
+    retry_after_max_seconds: float = attrs.field(default=120.0, validator=[ge(1.0), le(86_400.0)])
+    """The longest Retry-After of a refusal; SDKs give up above 120."""
+
+
+@attrs.frozen(kw_only=True)
+class Timeouts:
+    """A length for each phase, in seconds. 0 is refused: nothing waits for ever."""
+
+    request_timeout_seconds: float = attrs.field(default=60.0, validator=_positive_s)
+    """A whole answer; of a stream: until its first token."""
+
+    stream_timeout_seconds: float = attrs.field(default=600.0, validator=_positive_s)
+    """A stream from arrival to its end."""
+
+    connect_timeout_seconds: float = attrs.field(default=2.0, validator=_positive_s)
+    """To open a connection to the engine."""
+
+    first_byte_timeout_seconds: float = attrs.field(default=120.0, validator=_positive_s)
+    """From a request sent to the engine until its first byte; covers a model load."""
+
+    stall_timeout_seconds: float = attrs.field(default=60.0, validator=_positive_s)
+    """Between two pieces of an engine's answer."""
+
+    head_timeout_seconds: float = attrs.field(default=10.0, validator=_positive_s)
+    """From a new connection until its first request's headers are complete."""
+
+    body_timeout_seconds: float = attrs.field(default=30.0, validator=_positive_s)
+    """For a client to send its body."""
+
+    write_timeout_seconds: float = attrs.field(default=30.0, validator=_positive_s)
+    """For a client that reads nothing, until it is cut off."""
+
+    keepalive_timeout_seconds: float = attrs.field(default=75.0, validator=_positive_s)
+    """A client's idle connection."""
+
+
+@attrs.frozen(kw_only=True)
+class Limits:
+    """Bounds on everything a client or an engine can send."""
+
+    body_bytes_max: int = attrs.field(default=4 * MIB, validator=_positive)
+    """A request's body."""
+
+    bodies_in_flight_bytes_max: int = attrs.field(default=64 * MIB, validator=_positive)
+    """All bodies being read at once."""
+
+    connections_max: int = attrs.field(default=1024, validator=_positive)
+    """Open client connections; the oldest that sent no request yet gives way first."""
+
+    connections_reserved: int = attrs.field(default=16, validator=_not_negative)
+    """Connections beyond that, on which only /health is answered."""
+
+    connections_per_address_max: int = attrs.field(default=64, validator=_positive)
+    """Connections of one client address; loopback is exempt, a local proxy stands for many."""
+
+    messages_max: int = attrs.field(default=2048, validator=_positive)
+    """Messages in one request."""
+
+    tools_max: int = attrs.field(default=128, validator=_positive)
+    """Tools in one request."""
+
+    tools_bytes_max: int = attrs.field(default=256 * 1024, validator=_positive)
+    """All tool schemas of one request."""
+
+    images_max: int = attrs.field(default=4, validator=_not_negative)
+    """Images in one request."""
+
+    image_bytes_max: int = attrs.field(default=5 * MIB, validator=_positive)
+    """One image, decoded."""
+
+    upstream_line_bytes_max: int = attrs.field(default=1 * MIB, validator=_positive)
+    """One line of an engine's answer."""
+
+    upstream_answer_bytes_max: int = attrs.field(default=16 * MIB, validator=_positive)
+    """An engine's whole answer."""
+
+
+@attrs.frozen(kw_only=True)
+class Generation:
+    """What is generated, where the caller does not say or says too much."""
+
+    default_model: str = attrs.field(default="llama3.2", validator=[min_len(1), max_len(256)])
+    """Loaded at start-up, and what the model name `default` means."""
+
+    warm_up: bool = True
+    """Load the default model and run one token through it at start-up."""
+
+    max_tokens_default: int = attrs.field(default=2048, validator=_positive)
+    """Tokens of an answer whose request names no limit; Ollama's own default can run for hours."""
+
+    max_tokens_max: int = attrs.field(default=8192, validator=_positive)
+    """Tokens of any answer; a larger wish is cut to this."""
+
+    num_ctx_max: int = attrs.field(default=32_768, validator=_positive)
+    """The largest context a caller may ask of Ollama by num_ctx."""
+
+    strict_params: bool = False
+    """Answer 400 to a parameter that can't be honoured, instead of naming it in a header."""
+
+
+@attrs.frozen(kw_only=True)
+class Backend:
+    """One engine."""
+
+    kind: BackendKind = attrs.field(
+        default="auto", validator=in_(("auto", "ollama", "openai", "llamacpp", "echo"))
+    )
+    """auto (an Ollama that answers, else the embedded model), ollama, openai, llamacpp, echo."""
+
+    url: str = "http://localhost:11434"
+    """Where the engine listens: scheme, host and port, no path."""
+
+    api_key: str = attrs.field(default="", repr=False)
+    """The engine's own key, if it wants one; a client's key is never passed on."""
+
+    slots: int | None = attrs.field(default=None, validator=optional(ge(1)))
+    """Requests that the engine runs at once; unset: what fits the kind (Ollama 1)."""
+
+    models: tuple[str, ...] = ()
+    """Offer these models of the engine alone; empty: all that it lists."""
+
+
+@attrs.frozen(kw_only=True)
+class Embedded:
+    """The llama.cpp that the daemon runs itself when there is no Ollama."""
+
+    model_path: str = ""
+    """A .gguf file; empty: the small model that is installed with the `embedded` extra."""
+
+    model_name: str = "smollm2:135m"
+    """What the model is called in the API."""
+
+    slots: int = attrs.field(default=4, validator=[ge(1), le(64)])
+    """Requests that it runs at once."""
+
+    context_length: int = attrs.field(default=4096, validator=[ge(256), le(1_048_576)])
+    """Tokens of prompt and answer together, for each slot."""
+
+    threads: int = attrs.field(default=0, validator=[ge(0), le(1024)])
+    """CPU threads; 0: one for each core."""
+
+
+@attrs.frozen(kw_only=True)
+class Logging:
+    """What is told, and how."""
+
+    level: LogLevel = attrs.field(
+        default="info", validator=in_(("debug", "info", "warning", "error"))
+    )
+    """debug, info, warning or error."""
+
+    format: LogFormat = attrs.field(default="auto", validator=in_(("auto", "json", "text")))
+    """json, text, or auto: text on a terminal, else JSON."""
+
+
+@attrs.frozen(kw_only=True)
+class Config:
+    """The whole configuration."""
+
+    server: Server = Server()
+    auth: Auth = Auth()
+    queue: Queue = Queue()
+    timeouts: Timeouts = Timeouts()
+    limits: Limits = Limits()
+    generation: Generation = Generation()
+    backend: Backend = Backend()
+    upstreams: dict[str, Backend] = attrs.field(factory=dict)
+    embedded: Embedded = Embedded()
+    logging: Logging = Logging()

@@ -1,0 +1,334 @@
+"""What a caller asks and what an engine answers, in nobody's wire format.
+
+Every dialect translates to a `GenerateRequest` and from `Event`s; every backend
+the other way round. An answer is a sequence of events; with `n` choices it is
+`n` sequences one after the other, each closed by its own `Finished`.
+
+The event classes are not frozen: one is made for each token, and a frozen
+attrs class costs three times as much to make. Nobody changes one.
+"""
+
+import enum
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, Literal
+
+import attrs
+
+# --- What is asked ----------------------------------------------------------
+
+
+class Role(enum.Enum):
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+    TOOL = "tool"
+
+
+@attrs.frozen
+class TextPart:
+    text: str
+
+
+@attrs.frozen
+class ImagePart:
+    """An image that the caller sent along; nothing is ever fetched.
+
+    Attributes:
+        data: base64, checked to be valid.
+        media_type: image/png, image/jpeg or image/webp.
+    """
+
+    data: str
+    media_type: str
+
+
+Part = TextPart | ImagePart
+
+
+@attrs.frozen
+class ToolCall:
+    """A call the model made earlier, or makes now.
+
+    Attributes:
+        arguments: A JSON object as text, as the model wrote it.
+    """
+
+    id: str
+    name: str
+    arguments: str
+
+
+@attrs.frozen
+class Message:
+    """One turn. `content` is the whole text, or parts in order when there are images."""
+
+    role: Role
+    content: str | tuple[Part, ...] = ""
+    reasoning: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    name: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The text parts, joined by newlines as OpenAI's own servers do."""
+        if isinstance(self.content, str):
+            return self.content
+        return "\n".join(part.text for part in self.content if isinstance(part, TextPart))
+
+    @property
+    def images(self) -> tuple[ImagePart, ...]:
+        if isinstance(self.content, str):
+            return ()
+        return tuple(part for part in self.content if isinstance(part, ImagePart))
+
+
+@attrs.frozen
+class Tool:
+    """A function the model may call. `parameters` is a JSON Schema object."""
+
+    name: str
+    description: str | None = None
+    parameters: Mapping[str, Any] | None = None
+    strict: bool | None = None
+
+
+@attrs.frozen
+class NamedTool:
+    """The caller wants this very function called."""
+
+    name: str
+
+
+ToolChoice = Literal["auto", "none", "required"] | NamedTool
+
+
+@attrs.frozen
+class JsonObject:
+    """The answer must be some JSON object."""
+
+
+@attrs.frozen
+class JsonSchema:
+    """The answer must be JSON that fits the schema."""
+
+    schema: Mapping[str, Any]
+    name: str = "answer"
+    strict: bool | None = None
+
+
+OutputFormat = JsonObject | JsonSchema
+
+ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "max"]
+
+
+@attrs.frozen
+class Sampling:
+    """How tokens are drawn. None: the model's own default holds."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    repeat_penalty: float | None = None
+    logit_bias: Mapping[str, float] | None = None
+
+
+@attrs.frozen(kw_only=True)
+class GenerateRequest:
+    """One parsed request for text.
+
+    Attributes:
+        model: The name as the caller gave it; upstreams know their own spelling.
+        n: How many answers, 1 to 8; drawn one after the other in one slot.
+        max_tokens: Tokens of one answer, reasoning included; None: the
+            configured cap holds.
+        logprobs: How many alternatives a token is reported with, 0 for the
+            token alone; None for no logprobs.
+        stream: Whether the caller reads events as they come. Decides what the
+            deadline means (first token, or the whole answer), nothing else.
+        extensions: Parameters of one engine, passed by name to the backend
+            that knows them (num_ctx, keep_alive, mirostat…).
+        params: The names of all parameters that the caller set, as spelled on
+            its wire, so that a backend can say which it can't honour.
+    """
+
+    model: str
+    messages: tuple[Message, ...]
+    sampling: Sampling = Sampling()
+    max_tokens: int | None = None
+    n: int = 1
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice = "auto"
+    parallel_tool_calls: bool | None = None
+    output_format: OutputFormat | None = None
+    reasoning_effort: ReasoningEffort | None = None
+    logprobs: int | None = None
+    stream: bool = False
+    extensions: Mapping[str, Any] = attrs.field(factory=dict)
+    params: frozenset[str] = frozenset()
+
+
+# --- What is answered -------------------------------------------------------
+
+
+@attrs.define(slots=True)
+class TokenLogprob:
+    """One token with its log-probability and the alternatives, best first."""
+
+    token: str
+    logprob: float
+    raw: bytes | None = None
+    top: "tuple[TokenLogprob, ...]" = ()
+
+
+@attrs.define(slots=True)
+class TextDelta:
+    """The next piece of the answer's text."""
+
+    text: str
+    logprobs: tuple[TokenLogprob, ...] | None = None
+
+
+@attrs.define(slots=True)
+class ReasoningDelta:
+    """The next piece of what the model thinks before it answers."""
+
+    text: str
+
+
+@attrs.define(slots=True)
+class ToolCallDelta:
+    """A tool call, or the next piece of one.
+
+    Attributes:
+        index: Which call of this answer, from 0.
+        id: Only on the first piece of a call.
+        name: Only on the first piece of a call.
+        arguments: The next piece of the JSON text.
+    """
+
+    index: int
+    id: str | None
+    name: str | None
+    arguments: str
+
+
+class FinishReason(enum.Enum):
+    STOP = "stop"
+    LENGTH = "length"
+    TOOL_CALLS = "tool_calls"
+    CONTENT_FILTER = "content_filter"
+
+
+@attrs.define(slots=True)
+class Usage:
+    """Tokens of one answer. `prompt` counts cached and evaluated ones."""
+
+    prompt: int = 0
+    completion: int = 0
+    cached: int | None = None
+    reasoning: int | None = None
+
+    def __add__(self, other: "Usage") -> "Usage":
+        """Of two answers to one prompt: the prompt counts once."""
+        return Usage(
+            prompt=max(self.prompt, other.prompt),
+            completion=self.completion + other.completion,
+            cached=_sum(self.cached, other.cached),
+            reasoning=_sum(self.reasoning, other.reasoning),
+        )
+
+
+@attrs.define(slots=True)
+class Timings:
+    """What the engine says of its own work, seconds. None where it doesn't say."""
+
+    total_s: float | None = None
+    load_s: float | None = None
+    prefill_s: float | None = None
+    decode_s: float | None = None
+
+
+@attrs.define(slots=True)
+class Finished:
+    """The end of one answer, and the only sign that it is whole."""
+
+    reason: FinishReason
+    usage: Usage = attrs.field(factory=Usage)
+    timings: Timings = attrs.field(factory=Timings)
+
+
+Event = TextDelta | ReasoningDelta | ToolCallDelta | Finished
+
+
+@attrs.define
+class Completion:
+    """One whole answer."""
+
+    text: str
+    reasoning: str
+    tool_calls: tuple[ToolCall, ...]
+    logprobs: tuple[TokenLogprob, ...] | None
+    finished: Finished
+
+
+def fold(events: Iterable[Event]) -> list[Completion]:
+    """Whole answers from the events of all choices, in order.
+
+    Raises:
+        ValueError: The events stop before the last `Finished`.
+    """
+    answers: list[Completion] = []
+    pending: list[Event] = []
+    for event in events:
+        if isinstance(event, Finished):
+            answers.append(_completion(pending, event))
+            pending = []
+        else:
+            pending.append(event)
+    if pending:
+        raise ValueError("the events of an answer stop before it is finished")
+    return answers
+
+
+def _completion(events: Sequence[Event], finished: Finished) -> Completion:
+    text: list[str] = []
+    reasoning: list[str] = []
+    calls: dict[int, list[str]] = {}
+    heads: dict[int, tuple[str, str]] = {}
+    logprobs: list[TokenLogprob] | None = None
+    for event in events:
+        match event:
+            case TextDelta():
+                text.append(event.text)
+                if event.logprobs is not None:
+                    logprobs = [*(logprobs or ()), *event.logprobs]
+            case ReasoningDelta():
+                reasoning.append(event.text)
+            case ToolCallDelta():
+                if event.index not in heads:
+                    heads[event.index] = (event.id or "", event.name or "")
+                calls.setdefault(event.index, []).append(event.arguments)
+    return Completion(
+        text="".join(text),
+        reasoning="".join(reasoning),
+        tool_calls=tuple(
+            ToolCall(id=id, name=name, arguments="".join(calls[index]))
+            for index, (id, name) in sorted(heads.items())
+        ),
+        logprobs=None if logprobs is None else tuple(logprobs),
+        finished=finished,
+    )
+
+
+def _sum(left: int | None, right: int | None) -> int | None:
+    return None if left is None and right is None else (left or 0) + (right or 0)
+
+
+EVENTS: Final = (TextDelta, ReasoningDelta, ToolCallDelta, Finished)
+"""All kinds of event, for tables and tests."""

@@ -8,7 +8,7 @@ slots or callers.
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Final, Literal, Protocol
+from typing import Final, Protocol
 
 import attrs
 
@@ -72,7 +72,10 @@ class EventStream(Protocol):
 class InferenceBackend(Protocol):
     """The driver of one engine."""
 
-    kind: Literal["ollama", "openai", "llamacpp", "echo"]
+    @property
+    def kind(self) -> str:
+        """ollama, openai, llamacpp or echo."""
+        ...
 
     def canonical(self, model: str) -> str:
         """The engine's spelling of a model's name (`llama3.2` is `llama3.2:latest` to Ollama)."""

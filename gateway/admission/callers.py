@@ -1,0 +1,58 @@
+"""Who holds an API key."""
+
+import hashlib
+import hmac
+from collections.abc import Mapping, Sequence
+
+from gateway.core.errors import Unauthorized
+from gateway.core.ticket import ANONYMOUS, Caller
+
+_UNAUTHORIZED = "Incorrect API key provided. Send yours as `Authorization: Bearer KEY`."
+
+
+class Callers:
+    """Finds the caller of a request by its key, in the same time whatever is wrong with it.
+
+    Keeps digests alone: comparing them says nothing about a key (CVE-2025-59425).
+    A key is high-entropy, so that one round of SHA-256 is enough.
+    """
+
+    def __init__(self, keys: Mapping[str, str]) -> None:
+        """`keys`: name to key. None at all: everybody is anonymous."""
+        self._callers = [(_digest(key), Caller(name=name)) for name, key in keys.items()]
+
+    @property
+    def open(self) -> bool:
+        """Whether no key is asked for."""
+        return not self._callers
+
+    def identify(self, authorization: Sequence[str], x_api_key: Sequence[str]) -> Caller:
+        """The caller who sent these header values.
+
+        Raises:
+            Unauthorized: No key, an unknown one, or two that differ.
+        """
+        if not self._callers:
+            return ANONYMOUS
+        presented = [_bearer(value) for value in authorization] + list(x_api_key)
+        # Two credentials that differ: which one a proxy before us has checked is
+        # anybody's guess. An empty one never fits, and costs the same to refuse.
+        token = presented[0] if len(set(presented)) == 1 else ""
+        digest = _digest(token)
+        found: Caller | None = None
+        for known, caller in self._callers:
+            if hmac.compare_digest(digest, known):
+                found = caller
+        if found is None:
+            raise Unauthorized(_UNAUTHORIZED)
+        return found
+
+
+def _bearer(value: str) -> str:
+    scheme, _, token = value.partition(" ")
+    return token.strip(" ") if scheme.lower() == "bearer" else ""
+
+
+def _digest(key: str) -> bytes:
+    # Header bytes that are not UTF-8 arrive as lone surrogates.
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()

@@ -1,0 +1,59 @@
+"""Several answers to one request, drawn one after the other in one slot.
+
+Engines with one slot would draw them one after the other anyway, and in one
+slot all but the first find the prompt already evaluated.
+"""
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+
+import attrs
+
+from gateway.backends.base import EventStream, InferenceBackend
+from gateway.core.messages import Event, GenerateRequest
+
+
+class Choices:
+    """An open request whose stream is that of its `n` answers, in order."""
+
+    def __init__(self, backend: InferenceBackend, request: GenerateRequest) -> None:
+        self._backend = backend
+        self._request = request
+        self._drawn = 0
+        self._answer: AbstractAsyncContextManager[EventStream] | None = None
+        self._stream: EventStream | None = None
+
+    async def __aenter__(self) -> EventStream:
+        await self._draw()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        answer, self._answer = self._answer, None
+        if answer is not None:
+            await answer.__aexit__(kind, error, trace)
+
+    async def read(self) -> Sequence[Event]:
+        assert self._stream is not None
+        events = await self._stream.read()
+        if events or self._drawn == self._request.n:
+            return events
+        await self.__aexit__(None, None, None)
+        await self._draw()
+        return await self._stream.read()
+
+    async def _draw(self) -> None:
+        request = self._request
+        if request.sampling.seed is not None and self._drawn:
+            # The same seed would draw the same answer again.
+            sampling = attrs.evolve(request.sampling, seed=request.sampling.seed + self._drawn)
+            request = attrs.evolve(request, sampling=sampling)
+        answer = self._backend.open(request)
+        self._stream = await answer.__aenter__()
+        self._answer = answer
+        self._drawn += 1

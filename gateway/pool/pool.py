@@ -1,0 +1,81 @@
+"""All upstreams, seen from the model that a request wants."""
+
+from collections.abc import Callable, Collection, Sequence
+
+import attrs
+
+from gateway.backends.base import ModelInfo
+from gateway.core.errors import ModelNotFound, UpstreamUnreachable
+from gateway.core.ticket import Load
+from gateway.pool import balancer
+from gateway.pool.upstream import Upstream
+
+NOBODY: Collection[str] = frozenset()
+
+
+@attrs.define(eq=False)
+class Pool:
+    """Answers who could run a model, and tells `listeners` when that may have changed."""
+
+    upstreams: Sequence[Upstream]
+    retry_after_s: float = 2.0
+    """When an engine that is down is worth another try: the health check asks each second."""
+    listeners: list[Callable[[], None]] = attrs.field(factory=list)
+
+    def serving(self, model: str, tried: Collection[str] = NOBODY) -> list[Upstream]:
+        """Upstreams that could run the model now, slots free or not."""
+        return [
+            upstream
+            for upstream in self.upstreams
+            if upstream.up and upstream.name not in tried and upstream.serves(model)
+        ]
+
+    def free_for(self, model: str, tried: Collection[str] = NOBODY) -> Upstream | None:
+        """An upstream with a free slot for the model, or None. Takes nothing."""
+        return balancer.choose(self.serving(model, tried))
+
+    def require(self, model: str, tried: Collection[str] = NOBODY) -> list[Upstream]:
+        """As `serving`, at least one.
+
+        Raises:
+            ModelNotFound: Nobody has this model.
+            UpstreamUnreachable: Those who have it, or might, are down.
+        """
+        serving = self.serving(model, tried)
+        if serving:
+            return serving
+        if any(upstream.serves(model) for upstream in self.upstreams):
+            raise UpstreamUnreachable(
+                "The model's backend does not answer at the moment.",
+                retry_after_s=self.retry_after_s,
+            )
+        raise ModelNotFound(self._not_found(model), param="model")
+
+    def load(self, model: str, *, waiting: int, service_time_s: float) -> Load:
+        serving = self.serving(model)
+        return Load(
+            slots=sum(upstream.slots for upstream in serving),
+            running=sum(upstream.in_flight for upstream in serving),
+            waiting=waiting,
+            service_time_s=service_time_s,
+        )
+
+    def models(self) -> list[ModelInfo]:
+        """Every model once, in the order of the upstreams."""
+        found: dict[str, ModelInfo] = {}
+        for upstream in self.upstreams:
+            for name, info in (upstream.models or {}).items():
+                found.setdefault(name, info)
+        return list(found.values())
+
+    def changed(self) -> None:
+        """To be called when an upstream went up or down, or its models changed."""
+        for listener in self.listeners:
+            listener()
+
+    def _not_found(self, model: str) -> str:
+        names = [info.id for info in self.models()]
+        offered = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
+        return f"There is no model {model!r} here. " + (
+            f"Models: {offered}." if names else "No model is installed."
+        )

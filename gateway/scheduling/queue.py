@@ -1,0 +1,101 @@
+"""The bounded queue of tickets that wait for a slot.
+
+An `asyncio.Queue` as `asyncio.PriorityQueue` is one, with one more twist: it
+counts as *empty* while no slot is free for any ticket in it. So `await get()`
+returns exactly when there is something to grant, and which ticket that is is
+decided at the last moment, by the policy.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+
+import attrs
+
+from gateway.core.ticket import Ticket
+from gateway.pool.pool import Pool
+from gateway.pool.upstream import Upstream
+from gateway.scheduling.policy import Policy
+
+
+@attrs.define(eq=False)
+class Waiting:
+    """A ticket in the queue, and the promise its task waits on."""
+
+    ticket: Ticket
+    granted: asyncio.Future[Upstream]
+
+
+class RequestQueue(asyncio.Queue[Waiting]):
+    """Never holds more than `bound`; owns which tickets wait.
+
+    A ticket whose promise is already done (its caller left a moment ago) still
+    stands in the queue until its own task takes it out, but is never chosen.
+    """
+
+    def __init__(self, *, bound: int, policy: Policy, pool: Pool) -> None:
+        super().__init__()
+        self.bound = bound
+        self._policy = policy
+        self._pool = pool
+        self._chosen: Waiting | None = None
+
+    def _init(self, maxsize: int) -> None:
+        self._waiting: dict[Ticket, Waiting] = {}
+
+    def _put(self, item: Waiting) -> None:
+        assert item.ticket not in self._waiting
+        self._waiting[item.ticket] = item
+
+    def _get(self) -> Waiting:
+        # asyncio.Queue asks empty() first, in the same turn of the loop.
+        assert self._chosen is not None
+        return self._waiting.pop(self._chosen.ticket)
+
+    def qsize(self) -> int:
+        return len(self._waiting)
+
+    def full(self) -> bool:
+        return len(self._waiting) >= self.bound
+
+    def empty(self) -> bool:
+        """Whether there is nothing that could be granted now."""
+        self._chosen = self._choose() if self._waiting else None
+        return self._chosen is None
+
+    def has(self, ticket: Ticket) -> bool:
+        return ticket in self._waiting
+
+    def remove(self, ticket: Ticket) -> None:
+        """Take out a ticket that no longer wants a slot; nothing happens if it isn't there."""
+        self._waiting.pop(ticket, None)
+
+    def slot_freed(self) -> None:
+        """Wake the worker: what counted as empty may not be so any more."""
+        # The method by which asyncio.Queue's own put wakes a getter.
+        self._wakeup_next(self._getters)  # type: ignore[attr-defined]
+
+    def waiting_for(self, model: str) -> int:
+        return sum(1 for ticket in self._waiting if ticket.model == model)
+
+    def live(self) -> Iterator[Waiting]:
+        """Those whose promise is still open; the queue may be changed meanwhile."""
+        return iter([item for item in self._waiting.values() if not item.granted.done()])
+
+    def _choose(self) -> Waiting | None:
+        tickets = (item.ticket for item in self._waiting.values() if not item.granted.done())
+        ticket = self._policy.choose(tickets, self._runnable())
+        return None if ticket is None else self._waiting[ticket]
+
+    def _runnable(self) -> Callable[[Ticket], bool]:
+        """Whether a slot is free for a ticket, looked up once for each model."""
+        known: dict[str, bool] = {}
+
+        def runnable(ticket: Ticket) -> bool:
+            if ticket.tried:
+                return self._pool.free_for(ticket.model, ticket.tried) is not None
+            free = known.get(ticket.model)
+            if free is None:
+                free = known[ticket.model] = self._pool.free_for(ticket.model) is not None
+            return free
+
+        return runnable

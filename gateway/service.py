@@ -1,0 +1,366 @@
+"""The waist: everything above speaks a wire format, everything below runs models.
+
+A request comes in parsed and goes out as events. In between it is admitted,
+waits for a slot, is sent to an upstream, to another one if the first breaks
+before its first event, and is told of once, whatever became of it.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+import attrs
+
+from gateway.admission.admission import Admission
+from gateway.backends.base import EventStream
+from gateway.backends.choices import Choices
+from gateway.core.clock import Clock
+from gateway.core.errors import (
+    BackendError,
+    GatewayError,
+    InternalError,
+    Overloaded,
+    RequestTimeout,
+    UpstreamDisconnected,
+    UpstreamUnreachable,
+)
+from gateway.core.messages import Event, Finished, GenerateRequest, Timings, Usage
+from gateway.core.ticket import Caller, Outcome, RequestRecord, Ticket
+from gateway.pool.pool import Pool
+from gateway.pool.upstream import Upstream
+from gateway.scheduling.estimate import ServiceTime
+from gateway.scheduling.worker import BatchingWorker
+
+ATTEMPTS_MAX: Final = 3
+"""Upstreams tried for one request; also covers one stale connection of the only upstream."""
+
+CLIENT_CLOSED_REQUEST: Final = 499
+"""nginx's status for a client that left; it never reaches a wire."""
+
+DEFAULT_MODEL: Final = "default"
+"""The model name that stands for the configured default model."""
+
+
+class Answer:
+    """The events of a running request.
+
+    Attributes:
+        ignored: Parameters that the chosen upstream can't honour, by name.
+        queue_s: How long it waited for its slot.
+    """
+
+    __slots__ = ("_first", "_story", "_stream", "ignored", "queue_s")
+
+    def __init__(
+        self, stream: EventStream, story: "_Story", first: Sequence[Event], ignored: tuple[str, ...]
+    ) -> None:
+        self._stream = stream
+        self._story = story
+        self._first: Sequence[Event] | None = first
+        self.ignored = ignored
+        self.queue_s = story.queue_s
+
+    async def read(self) -> Sequence[Event]:
+        """The next events, as many as came together; empty when all answers are finished.
+
+        Raises:
+            BackendError, RequestTimeout: The answer broke.
+        """
+        events = self._first
+        if events is not None:
+            self._first = None
+        else:
+            events = await self._stream.read()
+        if events:
+            last = events[-1]
+            if type(last) is Finished:
+                self._story.finished(last)
+        return events
+
+
+class Service:
+    """Runs requests. Owns the count of those that run, and the means to end them all.
+
+    Args:
+        tell: Called once for each request, with what became of it. Must not raise.
+        default_model: What the model name `default` stands for.
+        stream_timeout_s: A stream from arrival to its end.
+    """
+
+    def __init__(
+        self,
+        *,
+        admission: Admission,
+        worker: BatchingWorker,
+        pool: Pool,
+        clock: Clock,
+        service_time: ServiceTime,
+        default_model: str,
+        stream_timeout_s: float,
+        tell: Callable[[RequestRecord], None],
+    ) -> None:
+        self._admission = admission
+        self._worker = worker
+        self._pool = pool
+        self._clock = clock
+        self._service_time = service_time
+        self._default_model = default_model
+        self._stream_timeout_s = stream_timeout_s
+        self._tell = tell
+        self._accepted: set[_Story] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def active(self) -> int:
+        """Accepted requests that have not ended, queued ones too."""
+        return len(self._accepted)
+
+    @asynccontextmanager
+    async def open(
+        self,
+        request: GenerateRequest,
+        *,
+        caller: Caller,
+        request_id: str,
+        ignored: tuple[str, ...] = (),
+        heard: Callable[[RequestRecord], None] | None = None,
+    ) -> AsyncIterator[Answer]:
+        """Run a request for as long as the block lasts; its first events are already there.
+
+        Entering takes as long as the queue and the first event do. Leaving the
+        block, by whatever way, closes the upstream's connection and gives the
+        slot back. A failure that is raised while reading has to be shown in-band.
+
+        Args:
+            ignored: Parameters that the dialect could not honour.
+            heard: Told the record too, after the block.
+
+        Raises:
+            GatewayError: Refused, or failed before the first event.
+        """
+        if request.model == DEFAULT_MODEL:
+            request = attrs.evolve(request, model=self._default_model)
+        story = _Story(request, caller, request_id, self._clock.now())
+        try:
+            ticket = self._admission.admit(
+                request,
+                caller=caller,
+                request_id=request_id,
+                ignored=ignored,
+                now=story.arrived_at,
+            )
+            self._accept(story)
+            for attempts_left in reversed(range(ATTEMPTS_MAX)):
+                try:
+                    async with self._running(ticket, story) as (upstream, stream, first):
+                        unsupported = upstream.backend.unsupported(request)
+                        yield Answer(stream, story, first, (*ignored, *unsupported))
+                        break
+                except (BackendError, Overloaded) as error:
+                    if (
+                        story.first_event_at is not None
+                        or not attempts_left
+                        or not self._another_try(ticket, story, error)
+                    ):
+                        raise
+            story.end("completed" if story.whole else "cancelled")
+        except GatewayError as error:
+            story.fail(error)
+            raise
+        except (asyncio.CancelledError, GeneratorExit, ConnectionError):
+            story.leave()
+            raise
+        except BaseException:
+            story.fail(InternalError("Internal error."))
+            raise
+        finally:
+            self._close(story, heard)
+
+    def begin_drain(self) -> None:
+        """From now on nothing new starts; what was accepted goes on."""
+        self._admission.draining = True
+
+    async def wait_idle(self) -> None:
+        """Until every accepted request has ended."""
+        await self._idle.wait()
+
+    def abort(self, error: GatewayError) -> int:
+        """End everything that was accepted, with this error; how many that were."""
+        for story in self._accepted:
+            story.abort(error, self._clock.now())
+        self._worker.fail_waiting(error)
+        return len(self._accepted)
+
+    @asynccontextmanager
+    async def _running(
+        self, ticket: Ticket, story: "_Story"
+    ) -> AsyncIterator[tuple[Upstream, EventStream, Sequence[Event]]]:
+        """One attempt: a slot, an open stream and its first events."""
+        try:
+            lease = self._worker.lease(ticket)
+            async with lease as upstream:
+                now = self._clock.now()
+                story.leased(upstream.name, now)
+                # The deadline cuts short whatever this task awaits inside: for a
+                # stream until its first event, then the stream's own bound.
+                async with self._clock.timeout_at(ticket.deadline_at) as timer:
+                    story.timer = timer
+                    request = ticket.request
+                    opened = (
+                        upstream.backend.open(request)
+                        if request.n == 1
+                        else Choices(upstream.backend, request)
+                    )
+                    async with opened as stream:
+                        first = await stream.read()
+                        story.first_event_at = self._clock.now()
+                        upstream.breaker.succeeded()
+                        if request.stream:
+                            timer.reschedule(ticket.arrived_at + self._stream_timeout_s)
+                        yield upstream, stream, first
+                    self._service_time.observe(self._clock.now() - now)
+        except asyncio.QueueFull:
+            raise self._admission.queue_full(ticket.model) from None
+        except TimeoutError:
+            raise story.aborted_by or RequestTimeout(
+                "The answer was not there in time. Ask for fewer tokens, or stream it."
+            ) from None
+        except (UpstreamUnreachable, UpstreamDisconnected):
+            self._note_failure(story)
+            raise
+        finally:
+            story.timer = None
+
+    def _another_try(self, ticket: Ticket, story: "_Story", error: GatewayError) -> bool:
+        """Whether the request may go to an upstream once more; notes which are out."""
+        if story.upstream in ticket.tried or not story.upstream:
+            return False
+        stale = isinstance(error, UpstreamDisconnected) and error.untouched
+        if stale and story.upstream not in story.retried:
+            # It closed a connection before one byte of an answer: a pooled
+            # connection that had grown stale looks the same. Once more, then.
+            story.retried.add(story.upstream)
+            return True
+        ticket.tried.add(story.upstream)
+        return bool(self._pool.serving(ticket.model, ticket.tried))
+
+    def _note_failure(self, story: "_Story") -> None:
+        if story.first_event_at is not None:
+            return
+        for upstream in self._pool.upstreams:
+            if upstream.name == story.upstream:
+                upstream.breaker.failed(self._clock.now())
+                if not upstream.up:
+                    self._pool.changed()
+
+    def _accept(self, story: "_Story") -> None:
+        story.accepted = True
+        self._accepted.add(story)
+        self._idle.clear()
+
+    def _close(self, story: "_Story", heard: Callable[[RequestRecord], None] | None) -> None:
+        self._accepted.discard(story)
+        if not self._accepted:
+            self._idle.set()
+        record = story.record(self._clock.now())
+        self._tell(record)
+        if heard is not None:
+            heard(record)
+
+
+class _Story:
+    """What happens to one request, noted as it happens."""
+
+    def __init__(
+        self, request: GenerateRequest, caller: Caller, request_id: str, arrived_at: float
+    ) -> None:
+        self.request = request
+        self.caller = caller
+        self.request_id = request_id
+        self.arrived_at = arrived_at
+        self.accepted = False
+        self.upstream = ""
+        self.attempts = 0
+        self.retried: set[str] = set()
+        self.leased_at: float | None = None
+        self.first_event_at: float | None = None
+        self.timer: asyncio.Timeout | None = None
+        self.aborted_by: GatewayError | None = None
+        self.answers = 0
+        self.usage = Usage()
+        self.timings = Timings()
+        self._outcome: Outcome = "refused"
+        self._status = 200
+        self._reason = ""
+        self._phase = ""
+
+    @property
+    def queue_s(self) -> float:
+        return 0.0 if self.leased_at is None else self.leased_at - self.arrived_at
+
+    @property
+    def whole(self) -> bool:
+        return self.answers == self.request.n
+
+    def leased(self, upstream: str, now: float) -> None:
+        self.upstream = upstream
+        self.attempts += 1
+        self.leased_at = now
+
+    def finished(self, event: Finished) -> None:
+        self.answers += 1
+        self.usage = event.usage if self.answers == 1 else self.usage + event.usage
+        self.timings = event.timings
+
+    def end(self, outcome: Outcome) -> None:
+        self._outcome = outcome
+        if outcome == "cancelled":
+            self.leave()
+
+    def fail(self, error: GatewayError) -> None:
+        self._outcome = "failed" if self.accepted else "refused"
+        self._status = error.status
+        self._reason = error.reason
+
+    def leave(self) -> None:
+        """The caller is gone, or no longer reads."""
+        self._outcome = "cancelled" if self.accepted else "refused"
+        self._status = CLIENT_CLOSED_REQUEST
+        self._reason = "client_gone"
+        if self.first_event_at is not None:
+            self._phase = "streaming"
+        else:
+            self._phase = "queued" if self.leased_at is None else "waiting"
+
+    def abort(self, error: GatewayError, now: float) -> None:
+        """End it if it runs; one that waits for a slot is the worker's to fail."""
+        self.aborted_by = error
+        if self.timer is not None:
+            self.timer.reschedule(now)
+
+    def record(self, now: float) -> RequestRecord:
+        total_s = now - self.arrived_at
+        backend_s = self.timings.total_s
+        if backend_s is None and self.leased_at is not None:
+            backend_s = now - self.leased_at
+        first = self.first_event_at
+        return RequestRecord(
+            request_id=self.request_id,
+            caller=self.caller.name,
+            model=self.request.model,
+            stream=self.request.stream,
+            outcome=self._outcome,
+            status=self._status,
+            reason=self._reason,
+            phase=self._phase,
+            upstream=self.upstream,
+            queue_s=total_s if self.leased_at is None else self.queue_s,
+            first_token_s=None if first is None else first - self.arrived_at,
+            total_s=total_s,
+            backend_s=backend_s,
+            usage=self.usage,
+            timings=self.timings,
+            attempts=self.attempts,
+        )

@@ -1,0 +1,153 @@
+"""Engines for tests that need no network: scripted by the test, through the real protocol."""
+
+import asyncio
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Literal
+
+from gateway.backends.base import ModelInfo, Probe
+from gateway.core.errors import BackendError, GatewayError
+from gateway.core.messages import (
+    Event,
+    Finished,
+    FinishReason,
+    GenerateRequest,
+    Message,
+    Role,
+    TextDelta,
+    Usage,
+)
+from gateway.core.ticket import ANONYMOUS, Caller, Ticket
+from gateway.pool.pool import Pool
+from gateway.pool.upstream import Upstream
+
+HELLO: Sequence[Event] = (
+    TextDelta("hel"),
+    TextDelta("lo"),
+    Finished(FinishReason.STOP, Usage(prompt=3, completion=2)),
+)
+
+
+class ScriptedEngine:
+    """Plays one script for each request it gets, in order; the last one again and again.
+
+    A script is a list of steps: events are handed out, an error is raised, an
+    `asyncio.Event` is waited for. A first step that is an error is raised on
+    opening. Counts what is open, so that a leak shows.
+    """
+
+    kind: Literal["echo"] = "echo"
+
+    def __init__(self, *scripts: Sequence[object], models: Sequence[str] = ("m",)) -> None:
+        self.scripts = list(scripts) or [[HELLO]]
+        self.models = list(models)
+        self.alive: BackendError | None = None
+        self.opened = 0
+        self.running = 0
+        self.requests: list[GenerateRequest] = []
+        self.dishonoured: tuple[str, ...] = ()
+        self.started = asyncio.Event()
+        self.ended = asyncio.Event()
+
+    def canonical(self, model: str) -> str:
+        return model
+
+    def unsupported(self, request: GenerateRequest) -> tuple[str, ...]:
+        return self.dishonoured
+
+    def open(self, request: GenerateRequest) -> "_Run":
+        self.requests.append(request)
+        script = self.scripts[min(self.opened, len(self.scripts) - 1)]
+        self.opened += 1
+        return _Run(self, list(script))
+
+    async def probe(self) -> Probe:
+        if self.alive is not None:
+            raise self.alive
+        return Probe(models=tuple(ModelInfo(id=model) for model in self.models), version="1")
+
+    async def describe(self, model: str) -> ModelInfo:
+        return ModelInfo(id=model)
+
+    async def start(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+
+class _Run:
+    def __init__(self, engine: ScriptedEngine, steps: list[Any]) -> None:
+        self._engine = engine
+        self._steps = steps
+
+    async def __aenter__(self) -> "_Run":
+        if self._steps and isinstance(self._steps[0], GatewayError):
+            raise self._steps[0]
+        self._engine.running += 1
+        self._engine.started.set()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._engine.running -= 1
+        self._engine.ended.set()
+
+    async def read(self) -> Sequence[Event]:
+        while self._steps:
+            step = self._steps.pop(0)
+            if isinstance(step, asyncio.Event):
+                await step.wait()
+            elif isinstance(step, GatewayError):
+                raise step
+            else:
+                return list(step)
+        return []
+
+
+def upstream(
+    name: str = "one", *, slots: int = 1, engine: ScriptedEngine | None = None, up: bool = True
+) -> Upstream:
+    engine = engine or ScriptedEngine()
+    made = Upstream(name=name, backend=engine, slots=slots)
+    if up:
+        made.found(Probe(models=tuple(ModelInfo(id=model) for model in engine.models)))
+    return made
+
+
+def pool_of(*upstreams: Upstream) -> Pool:
+    return Pool(upstreams=upstreams)
+
+
+def request(model: str = "m", *, stream: bool = False, n: int = 1) -> GenerateRequest:
+    return GenerateRequest(
+        model=model, messages=(Message(role=Role.USER, content="hi"),), stream=stream, n=n
+    )
+
+
+def ticket(
+    number: int = 0,
+    *,
+    model: str = "m",
+    caller: Caller = ANONYMOUS,
+    arrived_at: float = 0.0,
+    deadline_at: float = 60.0,
+) -> Ticket:
+    return Ticket(
+        request_id=f"r{number}",
+        number=number,
+        caller=caller,
+        request=request(model),
+        arrived_at=arrived_at,
+        deadline_at=deadline_at,
+    )
+
+
+async def settle(turns: int = 20) -> None:
+    """Let everything that can run do so."""
+    for _ in range(turns):
+        await asyncio.sleep(0)

@@ -1,0 +1,58 @@
+import pytest
+
+from gateway.core.errors import ModelNotFound, UpstreamUnreachable
+from tests.engines import ScriptedEngine, pool_of, upstream
+
+
+def test_only_upstreams_that_are_up_and_have_the_model_serve_it() -> None:
+    has = upstream("has", engine=ScriptedEngine(models=["a", "b"]))
+    down = upstream("down", engine=ScriptedEngine(models=["a"]))
+    down.breaker.probed(False, 0.0)
+    other = upstream("other", engine=ScriptedEngine(models=["c"]))
+    pool = pool_of(has, down, other)
+    assert pool.serving("a") == [has]
+    assert pool.serving("a", {"has"}) == []
+
+
+def test_a_model_nobody_has_is_not_found_and_the_sentence_names_those_that_are() -> None:
+    pool = pool_of(upstream(engine=ScriptedEngine(models=["llama3.2"])))
+    with pytest.raises(ModelNotFound, match=r"llama3\.2"):
+        pool.require("gpt-4")
+
+
+def test_a_model_whose_upstream_is_down_is_unreachable_and_says_when_to_come_back() -> None:
+    down = upstream(engine=ScriptedEngine(models=["a"]))
+    down.breaker.probed(False, 0.0)
+    with pytest.raises(UpstreamUnreachable) as caught:
+        pool_of(down).require("a")
+    assert caught.value.retry_after_s
+
+
+def test_an_upstream_that_was_never_reached_may_have_any_model() -> None:
+    with pytest.raises(UpstreamUnreachable):
+        pool_of(upstream(up=False)).require("whatever")
+
+
+def test_a_free_slot_is_found_and_not_taken() -> None:
+    one = upstream(slots=1)
+    pool = pool_of(one)
+    assert pool.free_for("m") is one
+    assert one.in_flight == 0
+    one.take()
+    assert pool.free_for("m") is None
+
+
+def test_models_are_listed_once_in_the_order_of_the_upstreams() -> None:
+    pool = pool_of(
+        upstream("x", engine=ScriptedEngine(models=["b", "a"])),
+        upstream("y", engine=ScriptedEngine(models=["a", "c"])),
+    )
+    assert [info.id for info in pool.models()] == ["b", "a", "c"]
+
+
+def test_the_load_counts_healthy_slots_alone() -> None:
+    busy, down = upstream("busy", slots=3), upstream("down", slots=5)
+    busy.take()
+    down.breaker.probed(False, 0.0)
+    load = pool_of(busy, down).load("m", waiting=4, service_time_s=2.0)
+    assert (load.slots, load.running, load.waiting) == (3, 1, 4)

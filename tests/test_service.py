@@ -1,0 +1,377 @@
+"""The waist, over scripted engines and a clock that the test moves."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import attrs
+import pytest
+
+from gateway.admission.admission import Admission
+from gateway.config.schema import Queue, Timeouts
+from gateway.core.errors import (
+    GatewayError,
+    ModelNotFound,
+    QueueFull,
+    RequestTimeout,
+    ShuttingDown,
+    UnsupportedParameter,
+    UpstreamBusy,
+    UpstreamDisconnected,
+    UpstreamFailed,
+    UpstreamUnreachable,
+)
+from gateway.core.messages import Event, Finished, FinishReason, GenerateRequest, TextDelta, Usage
+from gateway.core.ticket import ANONYMOUS, RequestRecord
+from gateway.pool.upstream import Upstream
+from gateway.scheduling.estimate import ServiceTime
+from gateway.scheduling.policy import FirstComeFirstServed
+from gateway.scheduling.queue import RequestQueue
+from gateway.scheduling.worker import BatchingWorker
+from gateway.service import Service
+from tests.engines import HELLO, ScriptedEngine, pool_of, request, settle, upstream
+from tests.fakes import ManualClock
+
+STALE = UpstreamDisconnected("gone", untouched=True)
+
+
+@attrs.define(eq=False)
+class House:
+    """A whole service over some upstreams, and what it has told."""
+
+    service: Service
+    queue: RequestQueue
+    upstreams: Sequence[Upstream]
+    clock: ManualClock
+    records: list[RequestRecord]
+    granting: asyncio.Task[None]
+
+    async def run(self, asked: GenerateRequest | None = None) -> list[Event]:
+        events: list[Event] = []
+        async with self.service.open(
+            asked or request(), caller=ANONYMOUS, request_id="r"
+        ) as answer:
+            while batch := await answer.read():
+                events += batch
+        return events
+
+    def begin(self, asked: GenerateRequest | None = None) -> "asyncio.Task[list[Event]]":
+        return asyncio.create_task(self.run(asked))
+
+    def assert_nothing_is_held(self) -> None:
+        assert self.service.active == 0
+        assert self.queue.qsize() == 0
+        for one in self.upstreams:
+            assert one.in_flight == 0
+            assert isinstance(one.backend, ScriptedEngine)
+            assert one.backend.running == 0
+
+
+@pytest.fixture
+async def houses() -> AsyncIterator[Any]:
+    built: list[House] = []
+
+    def build(*upstreams: Upstream, bound: int = 50, strict_params: bool = False) -> House:
+        clock = ManualClock()
+        pool = pool_of(*upstreams)
+        queue = RequestQueue(bound=bound, policy=FirstComeFirstServed(), pool=pool)
+        worker = BatchingWorker(
+            queue=queue, pool=pool, clock=clock, batch_max_size=8, batch_wait_s=0.1
+        )
+        service_time = ServiceTime()
+        admission = Admission(
+            pool=pool,
+            queue=queue,
+            service_time=service_time,
+            settings=Queue(max_queue_size=bound),
+            timeouts=Timeouts(),
+            strict_params=strict_params,
+        )
+        records: list[RequestRecord] = []
+        service = Service(
+            admission=admission,
+            worker=worker,
+            pool=pool,
+            clock=clock,
+            service_time=service_time,
+            default_model="m",
+            stream_timeout_s=600.0,
+            tell=records.append,
+        )
+        house = House(service, queue, upstreams, clock, records, asyncio.create_task(worker.run()))
+        built.append(house)
+        return house
+
+    yield build
+    for house in built:
+        house.assert_nothing_is_held()
+        house.granting.cancel()
+        await asyncio.gather(house.granting, return_exceptions=True)
+
+
+async def test_an_answer_is_told_once_with_its_numbers(houses: Any) -> None:
+    house = houses(upstream())
+    assert await house.run() == list(HELLO)
+    [record] = house.records
+    assert (record.outcome, record.status, record.reason) == ("completed", 200, "")
+    assert (record.usage.prompt, record.usage.completion) == (3, 2)
+    assert record.upstream == "one"
+    assert record.attempts == 1
+    assert record.first_token_s is not None
+
+
+async def test_a_refusal_is_told_too_and_touches_no_backend(houses: Any) -> None:
+    engine = ScriptedEngine()
+    house = houses(upstream(engine=engine))
+    with pytest.raises(ModelNotFound):
+        await house.run(request("nobody-has-this"))
+    [record] = house.records
+    assert (record.outcome, record.status, record.reason) == ("refused", 404, "model_not_found")
+    assert engine.opened == 0
+
+
+async def test_the_model_name_default_stands_for_the_default_model(houses: Any) -> None:
+    engine = ScriptedEngine()
+    house = houses(upstream(engine=engine))
+    await house.run(request("default"))
+    assert engine.requests[0].model == "m"
+    assert house.records[0].model == "m"
+
+
+async def test_a_full_queue_refuses_at_once_and_says_when_to_come_back(houses: Any) -> None:
+    hold = asyncio.Event()
+    house = houses(upstream(engine=ScriptedEngine([hold, HELLO])), bound=1)
+    running, queued = house.begin(), house.begin()
+    await settle()
+    with pytest.raises(QueueFull) as caught:
+        await house.run()
+    assert caught.value.retry_after_s is not None
+    assert 1 <= caught.value.retry_after_s <= 120
+    hold.set()
+    await asyncio.gather(running, queued)
+    outcomes = sorted(record.outcome for record in house.records)
+    assert outcomes == ["completed", "completed", "refused"]
+
+
+async def test_a_connection_closed_before_one_byte_is_tried_once_more_on_the_same_upstream(
+    houses: Any,
+) -> None:
+    engine = ScriptedEngine([STALE], [HELLO])
+    house = houses(upstream(engine=engine))
+    assert await house.run() == list(HELLO)
+    assert engine.opened == 2
+    assert house.records[0].attempts == 2
+
+
+async def test_the_same_upstream_is_not_tried_for_ever(houses: Any) -> None:
+    engine = ScriptedEngine([STALE])
+    house = houses(upstream(engine=engine))
+    with pytest.raises(UpstreamDisconnected):
+        await house.run()
+    assert engine.opened == 2
+    assert house.records[0].outcome == "failed"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [UpstreamUnreachable("x"), UpstreamFailed("x"), UpstreamBusy("x"), UpstreamDisconnected("x")],
+)
+async def test_before_the_first_event_another_upstream_takes_over(
+    houses: Any, fault: GatewayError
+) -> None:
+    first, second = ScriptedEngine([fault]), ScriptedEngine([HELLO])
+    house = houses(upstream("first", engine=first), upstream("second", engine=second))
+    assert await house.run() == list(HELLO)
+    assert (first.opened, second.opened) == (1, 1)
+    assert house.records[0].upstream == "second"
+
+
+async def test_after_the_first_event_nobody_takes_over(houses: Any) -> None:
+    broken = ScriptedEngine([[TextDelta("hal")], UpstreamDisconnected("x")])
+    spare = ScriptedEngine([HELLO])
+    house = houses(upstream("broken", engine=broken), upstream("spare", engine=spare))
+    with pytest.raises(UpstreamDisconnected):
+        await house.run()
+    assert spare.opened == 0
+    [record] = house.records
+    assert (record.outcome, record.status, record.reason) == ("failed", 502, "backend_error")
+
+
+async def test_a_busy_backend_alone_is_not_asked_again(houses: Any) -> None:
+    engine = ScriptedEngine([UpstreamBusy("x", retry_after_s=1.0)])
+    house = houses(upstream(engine=engine))
+    with pytest.raises(UpstreamBusy):
+        await house.run()
+    assert engine.opened == 1
+
+
+async def test_five_refused_connections_open_the_breaker_and_then_nobody_is_asked(
+    houses: Any,
+) -> None:
+    engine = ScriptedEngine([UpstreamUnreachable("x")])
+    house = houses(upstream(engine=engine))
+    for _ in range(8):
+        with pytest.raises(UpstreamUnreachable):
+            await house.run()
+    assert engine.opened == 5
+
+
+async def test_a_whole_answer_that_takes_too_long_is_a_timeout(houses: Any) -> None:
+    house = houses(upstream(engine=ScriptedEngine([[TextDelta("a")], asyncio.Event()])))
+    running = house.begin()
+    await settle()
+    await house.clock.advance(61.0)
+    with pytest.raises(RequestTimeout):
+        await running
+    [record] = house.records
+    assert (record.outcome, record.status, record.reason) == ("failed", 504, "timeout")
+
+
+async def test_a_stream_may_go_on_after_its_first_event_until_its_own_bound(houses: Any) -> None:
+    go_on = asyncio.Event()
+    engine = ScriptedEngine([[TextDelta("a")], go_on, HELLO], [[TextDelta("a")], asyncio.Event()])
+    house = houses(upstream(engine=engine))
+    running = house.begin(request(stream=True))
+    await settle()
+    await house.clock.advance(300.0)
+    go_on.set()
+    assert len(await running) == 4
+    endless = house.begin(request(stream=True))
+    await settle()
+    await house.clock.advance(601.0)
+    with pytest.raises(RequestTimeout):
+        await endless
+
+
+async def test_a_stream_without_a_first_event_in_time_is_a_timeout(houses: Any) -> None:
+    house = houses(upstream(engine=ScriptedEngine([asyncio.Event()])))
+    running = house.begin(request(stream=True))
+    await settle()
+    await house.clock.advance(61.0)
+    with pytest.raises(RequestTimeout):
+        await running
+
+
+@pytest.mark.parametrize("phase", ["queued", "waiting", "streaming"])
+async def test_a_caller_who_leaves_is_noticed_in_every_phase(houses: Any, phase: str) -> None:
+    hold = asyncio.Event()
+    scripts: dict[str, list[object]] = {
+        "queued": [hold, HELLO],
+        "waiting": [hold],
+        "streaming": [[TextDelta("a")], hold],
+    }
+    engine = ScriptedEngine(scripts[phase])
+    house = houses(upstream(engine=engine))
+    ahead = house.begin() if phase == "queued" else None
+    await settle()
+    leaver = house.begin(request(stream=True))
+    await settle()
+    leaver.cancel()
+    await asyncio.gather(leaver, return_exceptions=True)
+    record = house.records[0]
+    assert (record.outcome, record.status, record.phase) == ("cancelled", 499, phase)
+    hold.set()
+    if ahead is not None:
+        await ahead
+        assert engine.opened == 1
+
+
+async def test_a_reader_who_stops_reading_early_has_left(houses: Any) -> None:
+    engine = ScriptedEngine([[TextDelta("a")], [TextDelta("b")], HELLO])
+    house = houses(upstream(engine=engine))
+    async with house.service.open(request(), caller=ANONYMOUS, request_id="r") as answer:
+        await answer.read()
+    assert house.records[0].outcome == "cancelled"
+    assert engine.running == 0
+
+
+async def test_n_answers_come_one_after_the_other_in_one_slot(houses: Any) -> None:
+    engine = ScriptedEngine([HELLO])
+    one = upstream(slots=1, engine=engine)
+    house = houses(one)
+    events = await house.run(request(n=3))
+    assert sum(isinstance(event, Finished) for event in events) == 3
+    assert engine.opened == 3
+    [record] = house.records
+    assert (record.usage.prompt, record.usage.completion) == (3, 6)
+    assert record.outcome == "completed"
+
+
+async def test_a_seed_draws_n_different_answers(houses: Any) -> None:
+    engine = ScriptedEngine([HELLO])
+    house = houses(upstream(engine=engine))
+    asked = request(n=3)
+    sampling = attrs.evolve(asked.sampling, seed=7)
+    await house.run(attrs.evolve(asked, sampling=sampling))
+    assert [sent.sampling.seed for sent in engine.requests] == [7, 8, 9]
+
+
+async def test_a_later_answer_that_breaks_fails_the_request(houses: Any) -> None:
+    house = houses(upstream(engine=ScriptedEngine([HELLO], [UpstreamFailed("x")])))
+    with pytest.raises(UpstreamFailed):
+        await house.run(request(n=2))
+    assert house.records[0].outcome == "failed"
+
+
+async def test_strict_mode_refuses_what_nobody_honours(houses: Any) -> None:
+    deaf = ScriptedEngine()
+    deaf.dishonoured = ("logit_bias",)
+    house = houses(upstream(engine=deaf), strict_params=True)
+    with pytest.raises(UnsupportedParameter, match="logit_bias"):
+        await house.run()
+    assert house.records[0].outcome == "refused"
+
+
+async def test_what_the_chosen_upstream_ignores_is_named(houses: Any) -> None:
+    deaf = ScriptedEngine()
+    deaf.dishonoured = ("logit_bias",)
+    house = houses(upstream(engine=deaf))
+    async with house.service.open(
+        request(), caller=ANONYMOUS, request_id="r", ignored=("store",)
+    ) as answer:
+        assert answer.ignored == ("store", "logit_bias")
+        while await answer.read():
+            pass
+
+
+async def test_while_draining_nothing_new_starts_and_what_was_accepted_ends(houses: Any) -> None:
+    hold = asyncio.Event()
+    house = houses(upstream(slots=1, engine=ScriptedEngine([hold, HELLO])))
+    running, queued = house.begin(), house.begin()
+    await settle()
+    house.service.begin_drain()
+    with pytest.raises(ShuttingDown):
+        await house.run()
+    drained = asyncio.create_task(house.service.wait_idle())
+    await settle()
+    assert not drained.done()
+    hold.set()
+    await drained
+    assert await running == await queued == list(HELLO)
+
+
+async def test_when_the_grace_is_over_everybody_is_told_so(houses: Any) -> None:
+    house = houses(upstream(slots=1, engine=ScriptedEngine([asyncio.Event()])))
+    running, queued = house.begin(), house.begin()
+    await settle()
+    assert house.service.abort(ShuttingDown("bye")) == 2
+    for task in (running, queued):
+        with pytest.raises(ShuttingDown):
+            await task
+    assert [record.reason for record in house.records] == ["shutting_down", "shutting_down"]
+
+
+async def test_an_unforeseen_failure_is_ours_and_loses_no_slot(houses: Any) -> None:
+    house = houses(upstream())
+    with pytest.raises(ZeroDivisionError):
+        async with house.service.open(request(), caller=ANONYMOUS, request_id="r"):
+            raise ZeroDivisionError
+    [record] = house.records
+    assert (record.outcome, record.status) == ("failed", 500)
+
+
+async def test_an_answer_that_is_cut_short_by_its_length_is_whole(houses: Any) -> None:
+    cut = [TextDelta("a"), Finished(FinishReason.LENGTH, Usage(prompt=1, completion=1))]
+    house = houses(upstream(engine=ScriptedEngine([cut])))
+    assert await house.run() == cut
+    assert house.records[0].outcome == "completed"

@@ -1,0 +1,79 @@
+"""Loads the default model before the first caller needs it."""
+
+import logging
+
+from gateway.core.clock import Clock
+from gateway.core.errors import GatewayError, ModelNotFound, Overloaded, UpstreamUnreachable
+from gateway.core.messages import GenerateRequest, Message, Role, Sampling
+from gateway.core.ticket import Caller, Ticket
+from gateway.pool.pool import Pool
+from gateway.scheduling.worker import BatchingWorker
+
+log = logging.getLogger("gateway.warmup")
+
+TRY_AGAIN_S = 1.0
+LOAD_TIME_MAX_S = 600.0
+"""Reading a model from a slow disk takes minutes; a load that is cut off starts over."""
+
+_CALLER = Caller(name="warm-up")
+
+
+class WarmUp:
+    """One token through the default model, by way of the queue, as soon as an upstream is up.
+
+    Attributes:
+        done: The model answered, or can't; until then nobody need come.
+    """
+
+    def __init__(
+        self, *, pool: Pool, worker: BatchingWorker, clock: Clock, model: str, wanted: bool
+    ) -> None:
+        self._pool = pool
+        self._worker = worker
+        self._clock = clock
+        self._model = model
+        self.done = not wanted
+
+    async def run(self) -> None:
+        while not self.done:
+            if any(upstream.up for upstream in self._pool.upstreams):
+                await self._try()
+            if not self.done:
+                await self._clock.sleep(TRY_AGAIN_S)
+
+    async def _try(self) -> None:
+        started_at = self._clock.now()
+        try:
+            await self._run_once(started_at)
+        except (UpstreamUnreachable, Overloaded):
+            return
+        except ModelNotFound as error:
+            log.warning("no warm-up of the default model: %s", error.message)
+        except GatewayError as error:
+            log.warning("the warm-up of %s failed: %s", self._model, error.message)
+        else:
+            log.info("%s is warm after %.1f s", self._model, self._clock.now() - started_at)
+        self.done = True
+
+    async def _run_once(self, now: float) -> None:
+        request = GenerateRequest(
+            model=self._model,
+            messages=(Message(role=Role.USER, content="Hello"),),
+            sampling=Sampling(temperature=0.0),
+            max_tokens=1,
+        )
+        ticket = Ticket(
+            request_id="warm-up",
+            number=-1,
+            caller=_CALLER,
+            request=request,
+            arrived_at=now,
+            deadline_at=now + LOAD_TIME_MAX_S,
+        )
+        self._pool.require(self._model)
+        async with (
+            self._worker.lease(ticket) as upstream,
+            upstream.backend.open(request) as stream,
+        ):
+            while await stream.read():
+                pass

@@ -1,0 +1,76 @@
+import hashlib
+
+import pytest
+
+from gateway.admission.callers import Callers
+from gateway.core.errors import Unauthorized
+
+KEY = "sk-a-key-that-is-long-enough"
+OTHER = "sk-another-key-that-is-as-long"
+
+
+@pytest.fixture
+def callers() -> Callers:
+    return Callers({"alice": KEY, "bob": OTHER})
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+def test_a_known_key_names_its_caller_whatever_the_case_of_the_scheme(
+    callers: Callers, scheme: str
+) -> None:
+    assert callers.identify([f"{scheme} {KEY}"], []).name == "alice"
+    assert callers.identify([f"{scheme} {OTHER}"], []).name == "bob"
+
+
+def test_x_api_key_does_as_well(callers: Callers) -> None:
+    assert callers.identify([], [KEY]).name == "alice"
+    assert callers.identify([f"Bearer {KEY}"], [KEY]).name == "alice"
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        [],
+        [""],
+        ["Bearer"],
+        ["Bearer "],
+        ["Bearer wrong"],
+        [f"Bearer {KEY[:-1]}"],
+        [f"Bearer {KEY}x"],
+        [f"Bearer {KEY.upper()}"],
+        [f"Basic {KEY}"],
+        [KEY],
+        ["Bearer null"],
+        ["Bearer None"],
+        ["Bearer *"],
+        ["Bearer ' OR 1=1 --"],
+        ["Bearer \udcff\udcfe"],
+        ["Bearer " + "k" * 7000],
+        [f"Bearer {KEY}", f"Bearer {OTHER}"],
+        [f"Bearer [{KEY}]"],
+    ],
+)
+def test_anything_else_is_refused_with_one_and_the_same_sentence(
+    callers: Callers, authorization: list[str]
+) -> None:
+    with pytest.raises(Unauthorized) as caught:
+        callers.identify(authorization, [])
+    with pytest.raises(Unauthorized) as usual:
+        callers.identify([], [])
+    assert caught.value.message == usual.value.message
+
+
+def test_two_credentials_that_differ_are_refused_even_if_one_is_right(callers: Callers) -> None:
+    with pytest.raises(Unauthorized):
+        callers.identify([f"Bearer {KEY}"], [OTHER])
+
+
+def test_the_hash_of_a_key_is_no_key(callers: Callers) -> None:
+    with pytest.raises(Unauthorized):
+        callers.identify([f"Bearer {hashlib.sha256(KEY.encode()).hexdigest()}"], [])
+
+
+def test_without_keys_everybody_is_anonymous() -> None:
+    callers = Callers({})
+    assert callers.open
+    assert callers.identify(["Bearer whatever"], []).name == "anonymous"

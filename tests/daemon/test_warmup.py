@@ -1,0 +1,62 @@
+import asyncio
+
+from gateway.core.errors import UpstreamFailed, UpstreamUnreachable
+from gateway.daemon.warmup import WarmUp
+from gateway.pool.upstream import Upstream
+from gateway.scheduling.policy import FirstComeFirstServed
+from gateway.scheduling.queue import RequestQueue
+from gateway.scheduling.worker import BatchingWorker
+from tests.engines import HELLO, ScriptedEngine, pool_of, upstream
+from tests.fakes import ManualClock
+
+
+def warm_up_of(
+    one: Upstream, clock: ManualClock, *, model: str = "m", wanted: bool = True
+) -> WarmUp:
+    pool = pool_of(one)
+    queue = RequestQueue(bound=1, policy=FirstComeFirstServed(), pool=pool)
+    worker = BatchingWorker(queue=queue, pool=pool, clock=clock, batch_max_size=1, batch_wait_s=0.0)
+    return WarmUp(pool=pool, worker=worker, clock=clock, model=model, wanted=wanted)
+
+
+async def test_one_token_is_drawn_and_the_slot_is_free_again() -> None:
+    engine = ScriptedEngine([HELLO])
+    one = upstream(engine=engine)
+    warm_up = warm_up_of(one, ManualClock())
+    await warm_up.run()
+    assert warm_up.done
+    assert engine.requests[0].max_tokens == 1
+    assert one.in_flight == 0
+
+
+async def test_it_waits_for_an_engine_that_is_not_there_yet() -> None:
+    clock = ManualClock()
+    engine = ScriptedEngine([UpstreamUnreachable("x")], [HELLO])
+    one = upstream(engine=engine, up=False)
+    warm_up = warm_up_of(one, clock)
+    running = asyncio.create_task(warm_up.run())
+    await clock.advance(30.0)
+    assert not warm_up.done
+    one.found(await engine.probe())
+    await clock.advance(1.0)
+    assert not warm_up.done
+    await clock.advance(1.0)
+    await running
+    assert warm_up.done
+
+
+async def test_a_model_that_is_not_there_or_fails_does_not_keep_the_gateway_from_serving() -> None:
+    missing = warm_up_of(upstream(), ManualClock(), model="missing")
+    await missing.run()
+    assert missing.done
+    failing = warm_up_of(upstream(engine=ScriptedEngine([UpstreamFailed("x")])), ManualClock())
+    await failing.run()
+    assert failing.done
+
+
+async def test_where_it_is_not_wanted_it_is_done_from_the_start() -> None:
+    engine = ScriptedEngine()
+    warm_up = warm_up_of(upstream(engine=engine), ManualClock(), wanted=False)
+    await warm_up.run()
+    assert warm_up.done
+    assert engine.opened == 0

@@ -1,0 +1,109 @@
+"""The schema as paths: which keys there are, what each holds, how each is written.
+
+A key is a tuple of names, `("queue", "max_queue_size")`. Two tables, `auth.keys`
+and `upstreams`, hold names that the operator picks; where the schema means any
+name, the path says NAME.
+"""
+
+import re
+from collections.abc import Iterator
+from difflib import get_close_matches
+from typing import Any, Final, get_args, get_origin
+
+import attrs
+
+from gateway.config.schema import Config
+
+Key = tuple[str, ...]
+
+NAME: Final = "*"
+_PLAIN_NAME: Final = re.compile(r"(?!sk-)[A-Za-z0-9._-]{1,32}")
+_SHOWN_CHARACTERS_MAX: Final = 64
+
+
+@attrs.frozen(kw_only=True)
+class Setting:
+    """One key that holds a value and not a table.
+
+    Attributes:
+        key: Its path, with NAME where the operator picks the name.
+        type: What it holds, as the schema says it.
+        secret: Never shown. The schema marks it by `repr=False`.
+    """
+
+    key: Key
+    type: Any
+    secret: bool
+
+
+def _settings_below(key: Key, type_: Any, secret: bool) -> Iterator[Setting]:
+    if attrs.has(type_):
+        for field in attrs.fields(type_):
+            yield from _settings_below((*key, field.name), field.type, secret or not field.repr)
+    elif get_origin(type_) is dict:
+        yield from _settings_below((*key, NAME), get_args(type_)[1], secret)
+    else:
+        yield Setting(key=key, type=type_, secret=secret)
+
+
+SETTINGS: Final = tuple(_settings_below((), Config, secret=False))
+"""Every setting, in the schema's order."""
+
+_HOMES: Final = {
+    setting.key[-1]: setting.key for setting in reversed(SETTINGS) if NAME not in setting.key
+}
+"""Name → the first setting called so, whatever its table: `port` alone means `server.port`."""
+
+
+def setting_at(key: Key) -> Setting | None:
+    """The setting that this key names; None for a table and for what isn't there."""
+    return next((setting for setting in SETTINGS if _fits(setting.key, key)), None)
+
+
+def names_in(table: Key) -> list[str]:
+    """What may stand in a table, in the schema's order; nothing if there is no such table."""
+    depth = len(table)
+    below = [s.key[depth] for s in SETTINGS if len(s.key) > depth and _fits(s.key[:depth], table)]
+    return list(dict.fromkeys(below))
+
+
+def nearest(key: Key) -> Key | None:
+    """The key or table that was probably meant by one that does not exist, if any is like it."""
+    found: Key = ()
+    for name in key:
+        names = names_in(found)
+        if name in names or NAME in names:
+            found = (*found, name)
+        elif name == key[-1] and name in _HOMES:
+            return _HOMES[name]
+        elif close := get_close_matches(name.lower(), names, n=1):
+            found = (*found, close[0])
+        else:
+            close = get_close_matches(key[-1].lower(), _HOMES, n=1, cutoff=0.8)
+            return _HOMES[close[0]] if close else None
+    return found
+
+
+def _fits(pattern: Key, key: Key) -> bool:
+    return len(pattern) == len(key) and all(
+        wanted in (NAME, name) for wanted, name in zip(pattern, key, strict=True)
+    )
+
+
+def dotted(key: Key) -> str:
+    """A key as TOML writes it."""
+    return ".".join(map(_name_words, key))
+
+
+def _name_words(name: str) -> str:
+    # An API key can stand where a name belongs: of what is no plain name, no
+    # more is shown than it takes to find it.
+    if not _PLAIN_NAME.fullmatch(name):
+        return quoted(name, characters_max=8)
+    return quoted(name) if "." in name else name
+
+
+def quoted(text: str, characters_max: int = _SHOWN_CHARACTERS_MAX) -> str:
+    """Text for one line of a terminal or a log: cut, and nothing in it that acts on either."""
+    shown = text if len(text) <= characters_max else f"{text[:characters_max]}…"
+    return f'"{repr(shown)[1:-1]}"'

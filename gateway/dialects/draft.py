@@ -1,0 +1,176 @@
+"""How a dialect walks a body: one table of parameters, one look at every key.
+
+A dialect's table maps each parameter of its wire to a `Reader`. The walk reads
+what the table knows and notes every other key by name, so that nothing a caller
+sends is dropped without a word. `null` means absent.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Literal
+
+import attrs
+
+from gateway.config.schema import Generation, Limits
+from gateway.core.jsonio import Json
+from gateway.core.messages import GenerateRequest, Sampling
+from gateway.dialects import fields
+
+IGNORED_MAX: Final = 32
+AND_MORE: Final = "and-more"
+"""Stands last when more than IGNORED_MAX parameters were ignored."""
+
+_MODELS_OWN: Final = Sampling()
+
+Fate = Literal["asked", "ignored", "no-op"]
+"""What became of a parameter that was there.
+
+asked: it is in the request; the engine may yet say that it can't honour it.
+ignored: nothing here honours it, and the caller is told so.
+no-op: it asks for what happens anyway, or its parts have each their own fate.
+"""
+
+
+@attrs.define(eq=False)
+class Draft:
+    """A request while it is being read.
+
+    Attributes:
+        body: The whole document, for parameters that depend on each other.
+        request, sampling, extensions: Fields of `GenerateRequest`, of its
+            `Sampling`, and its extensions, so far.
+        images_left: Images that may still come.
+        include_usage: See `Parsed`.
+    """
+
+    body: Mapping[str, Json]
+    limits: Limits
+    generation: Generation
+    request: dict[str, Any] = attrs.field(factory=dict)
+    sampling: dict[str, Any] = attrs.field(factory=dict)
+    extensions: dict[str, Any] = attrs.field(factory=dict)
+    params: set[str] = attrs.field(factory=set)
+    images_left: int = attrs.field(init=False)
+    include_usage: bool = attrs.field(init=False, default=False)
+    _max_tokens: int | None = attrs.field(init=False, default=None)
+    _ignored: dict[str, None] = attrs.field(init=False, factory=dict)
+    _ignored_more: bool = attrs.field(init=False, default=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.images_left = self.limits.images_max
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """Names in order of appearance, each once, at most IGNORED_MAX."""
+        if self._ignored_more:
+            return (*list(self._ignored)[: IGNORED_MAX - 1], AND_MORE)
+        return tuple(self._ignored)
+
+    def ignore(self, name: str, *, under: str = "") -> None:
+        """Note a parameter that has no effect; `name` may be the caller's own invention."""
+        if self._ignored_more:
+            return
+        name = fields.shown(f"{under}{name}")
+        if name in self._ignored or len(self._ignored) < IGNORED_MAX:
+            self._ignored[name] = None
+        else:
+            self._ignored_more = True
+
+    def ignore_rest(self, values: Mapping[str, Json], known: frozenset[str], *, under: str) -> None:
+        """Note the keys of an object that nothing reads, unless they are empty."""
+        if values.keys() <= known:
+            return
+        for name, value in values.items():
+            if name not in known and value is not None and value not in ([], {}):
+                self.ignore(name, under=under)
+
+    def limit_tokens(self, count: int) -> None:
+        """Several parameters bound the answer; the smallest holds."""
+        self._max_tokens = count if self._max_tokens is None else min(self._max_tokens, count)
+
+    def finish(self) -> GenerateRequest:
+        """The request. `model` and `messages` must have been read."""
+        wanted = self._max_tokens or self.generation.max_tokens_default
+        return GenerateRequest(
+            sampling=Sampling(**self.sampling) if self.sampling else _MODELS_OWN,
+            max_tokens=min(wanted, self.generation.max_tokens_max),
+            extensions=self.extensions,
+            params=frozenset(self.params),
+            **self.request,
+        )
+
+
+Reader = Callable[[Draft, Json, str], Fate]
+"""Reads one parameter into the draft: (draft, value, path)."""
+
+Table = Mapping[str, Reader]
+
+
+def walk(draft: Draft, table: Table, values: Mapping[str, Json], *, under: str = "") -> None:
+    """Read every key of `values` by the table, or note that it is ignored.
+
+    Raises:
+        InvalidRequest, TooLarge: A value does not fit; `param` says which.
+    """
+    for name, value in values.items():
+        if value is None:
+            continue
+        reader = table.get(name)
+        if reader is None:
+            draft.ignore(name, under=under)
+            continue
+        fate = reader(draft, value, under + name)
+        if fate == "asked":
+            draft.params.add(name)
+        elif fate == "ignored":
+            draft.ignore(name, under=under)
+
+
+# --- Makers of the common readers --------------------------------------------
+
+
+def to_request(field: str, read: fields.Read[Any], *, no_op: Any = None) -> Reader:
+    """Into a field of the request. The value `no_op` asks for nothing."""
+
+    def reader(draft: Draft, value: Json, path: str) -> Fate:
+        draft.request[field] = taken = read(value, path)
+        return "no-op" if taken == no_op else "asked"
+
+    return reader
+
+
+def to_sampling(field: str, read: fields.Read[Any]) -> Reader:
+    """Into a field of `Sampling`."""
+
+    def reader(draft: Draft, value: Json, path: str) -> Fate:
+        draft.sampling[field] = read(value, path)
+        return "asked"
+
+    return reader
+
+
+def to_extensions(name: str, read: fields.Read[Any]) -> Reader:
+    """By name to the engine that knows it."""
+
+    def reader(draft: Draft, value: Json, path: str) -> Fate:
+        draft.extensions[name] = read(value, path)
+        return "asked"
+
+    return reader
+
+
+def without_effect(read: fields.Read[Any], *no_ops: Any) -> Reader:
+    """Checked for its type and ignored; the values `no_ops` ask for what happens anyway."""
+
+    def reader(draft: Draft, value: Json, path: str) -> Fate:
+        return "no-op" if read(value, path) in no_ops else "ignored"
+
+    return reader
+
+
+def token_limit(draft: Draft, value: Json, path: str) -> Fate:
+    """One of the parameters that bound the length of an answer."""
+    draft.limit_tokens(_TOKENS(value, path))
+    return "asked"
+
+
+_TOKENS: Final = fields.integer(1, fields.INT64_MAX)

@@ -1,0 +1,148 @@
+"""Readers of single JSON values: each knows what it expects and says where it was not so.
+
+A reader takes a value and its path (`messages[2].content`) and gives the value,
+typed, or raises `InvalidRequest` with the path as `param`. Paths are made of our
+own names and of indices; a name that the caller made up goes through `shown`.
+A bool is never a number here, although Python says it is.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Final, TypeVar
+
+from gateway.core.errors import InvalidRequest
+from gateway.core.jsonio import Json
+
+T = TypeVar("T")
+
+Read = Callable[[Json, str], T]
+
+NAME_CHARS_MAX: Final = 64
+INT64_MIN: Final = -(2**63)
+INT64_MAX: Final = 2**63 - 1
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9_.:@/$-]")
+
+
+def invalid(path: str, expected: str) -> InvalidRequest:
+    """The error to raise; `expected` completes the sentence "… must be …"."""
+    return InvalidRequest(f"'{path}' must be {expected}.", param=path)
+
+
+def shown(name: str) -> str:
+    """A name that a caller made up, fit for a header, a message and a log line."""
+    if not name:
+        return "(empty)"
+    return _UNSAFE.sub(_escape, name[:NAME_CHARS_MAX])[:NAME_CHARS_MAX]
+
+
+def _escape(match: re.Match[str]) -> str:
+    return f"\\u{ord(match[0]):04x}"
+
+
+def boolean(value: Json, path: str) -> bool:
+    if value is True or value is False:
+        return value
+    raise invalid(path, "true or false")
+
+
+def integer(low: int, high: int) -> Read[int]:
+    """Reads an integer from `low` to `high`, both included; 1.0 is none."""
+    if high == INT64_MAX:
+        expected = "a 64-bit integer" if low == INT64_MIN else f"an integer, {low} or more"
+    else:
+        expected = f"an integer from {low} to {high}"
+
+    def read(value: Json, path: str) -> int:
+        if type(value) is not int or not low <= value <= high:
+            raise invalid(path, expected)
+        return value
+
+    return read
+
+
+def number(low: float, high: float, *, above_low: bool = False) -> Read[float]:
+    """Reads a number from `low` to `high`, `low` itself excluded by `above_low`."""
+    expected = f"a number {f'above {low:g} and up' if above_low else f'from {low:g}'} to {high:g}"
+
+    def read(value: Json, path: str) -> float:
+        if type(value) not in (int, float) or not low <= value <= high:
+            raise invalid(path, expected)
+        if above_low and value == low:
+            raise invalid(path, expected)
+        return float(value)
+
+    return read
+
+
+def text(chars_min: int = 0, chars_max: int | None = None) -> Read[str]:
+    """Reads a string of so many characters."""
+    if chars_max is None:
+        expected = "a string" if chars_min == 0 else "a non-empty string"
+    else:
+        expected = f"a string of {chars_min} to {chars_max} characters"
+
+    def read(value: Json, path: str) -> str:
+        if not isinstance(value, str) or len(value) < chars_min:
+            raise invalid(path, expected)
+        if chars_max is not None and len(value) > chars_max:
+            raise invalid(path, expected)
+        return value
+
+    return read
+
+
+def matching(pattern: str, chars_max: int, expected: str) -> Read[str]:
+    """Reads a string that is the pattern from end to end."""
+    compiled = re.compile(pattern)
+
+    def read(value: Json, path: str) -> str:
+        # The length first: no expression ever runs over an unbounded string.
+        if not isinstance(value, str) or len(value) > chars_max or not compiled.fullmatch(value):
+            raise invalid(path, expected)
+        return value
+
+    return read
+
+
+def one_of(words: Mapping[str, T]) -> Read[T]:
+    """Reads one of a few words and gives what it stands for."""
+    expected = "one of " + ", ".join(words)
+
+    def read(value: Json, path: str) -> T:
+        if not isinstance(value, str) or value not in words:
+            raise invalid(path, expected)
+        return words[value]
+
+    return read
+
+
+def obj(value: Json, path: str) -> dict[str, Json]:
+    if not isinstance(value, dict):
+        raise invalid(path, "an object")
+    return value
+
+
+def array(value: Json, path: str, *, length_min: int = 0, length_max: int) -> list[Json]:
+    if not isinstance(value, list) or not length_min <= len(value) <= length_max:
+        raise invalid(path, f"a list of {length_min} to {length_max} items")
+    return value
+
+
+def strings(value: Json, path: str) -> list[str]:
+    """Reads a list of strings, for parameters of which nothing more is made."""
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise invalid(path, "a list of strings")
+    return value
+
+
+tool_name: Final = matching(
+    r"[A-Za-z0-9_.-]+", NAME_CHARS_MAX, "1 to 64 letters, digits, '_', '.' or '-'"
+)
+
+# A name, never a path or an address: `..`, `//` and a leading `/` lead elsewhere.
+model_name: Final = matching(
+    r"(?!.*(?:\.\.|//))[A-Za-z0-9@][A-Za-z0-9._/:@+-]*",
+    256,
+    "the name of a model: 1 to 256 letters, digits or any of . _ / : @ + -, and no path or URL",
+)

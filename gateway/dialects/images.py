@@ -1,0 +1,67 @@
+"""Images that come inside the request, as `data:` URLs. Nothing is ever fetched.
+
+A gateway that fetches an address for a caller fetches it from inside the
+network (CVE-2025-6242 and its kin); so every other scheme is refused unread.
+"""
+
+import binascii
+import re
+from typing import Final
+
+from gateway.core.errors import InvalidRequest, TooLarge
+from gateway.core.jsonio import Json
+from gateway.core.messages import ImagePart
+from gateway.dialects import fields
+
+_DATA_URL = re.compile(r"data:(image/[a-z]+);base64,", re.IGNORECASE)
+_HEAD_CHARS_MAX: Final = 40
+
+_MEDIA_TYPES: Final = {
+    "image/png": "image/png",
+    "image/jpeg": "image/jpeg",
+    "image/jpg": "image/jpeg",  # not registered, but what many clients write
+    "image/webp": "image/webp",
+}
+
+
+def data_url(value: Json, path: str, *, bytes_max: int) -> ImagePart:
+    """Read a `data:image/…;base64,…` URL.
+
+    Raises:
+        InvalidRequest: Another scheme or type, broken base64, or bytes that are
+            not an image of that type.
+        TooLarge: More than `bytes_max` bytes when decoded.
+    """
+    if not isinstance(value, str):
+        raise fields.invalid(path, "a data: URL")
+    head = _DATA_URL.match(value[:_HEAD_CHARS_MAX])
+    media_type = _MEDIA_TYPES.get(head[1].lower()) if head else None
+    if head is None or media_type is None:
+        raise InvalidRequest(
+            f"'{path}' must be a data:image/png, image/jpeg or image/webp URL in base64:"
+            " images are sent with the request, nothing is fetched.",
+            param=path,
+        )
+    data = value[head.end() :]
+    if len(data) // 4 * 3 > bytes_max + 2:
+        raise TooLarge(f"'{path}' is an image of more than {bytes_max} bytes.", param=path)
+    try:
+        image = binascii.a2b_base64(data, strict_mode=True)
+    except ValueError:  # binascii.Error, or characters beyond ASCII
+        raise fields.invalid(path, "valid base64 after the comma") from None
+    if len(image) > bytes_max:
+        raise TooLarge(f"'{path}' is an image of more than {bytes_max} bytes.", param=path)
+    if _kind(image) != media_type:
+        raise fields.invalid(path, f"an image of the type that it names, {media_type}")
+    return ImagePart(data=data, media_type=media_type)
+
+
+def _kind(image: bytes) -> str | None:
+    """The media type by the first bytes."""
+    if image.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "image/png"
+    if image.startswith(b"\xff\xd8\xff"):
+        return "image/jpeg"
+    if image.startswith(b"RIFF") and image[8:12] == b"WEBP":
+        return "image/webp"
+    return None

@@ -1,0 +1,165 @@
+"""The `messages` of a chat completion: roles, parts, images and earlier tool calls."""
+
+from typing import Final
+
+from gateway.core.jsonio import Json
+from gateway.core.messages import ImagePart, Message, Part, Role, TextPart, ToolCall
+from gateway.dialects import fields, images
+from gateway.dialects.draft import Draft, Fate
+
+_NAME: Final = fields.text(1, 256)
+_ID: Final = fields.text(1, 256)
+_TEXT: Final = fields.text()
+
+_ROLE: Final = fields.one_of(
+    {
+        "system": Role.SYSTEM,
+        "developer": Role.SYSTEM,
+        "user": Role.USER,
+        "assistant": Role.ASSISTANT,
+        "tool": Role.TOOL,
+        "function": Role.TOOL,  # before tools: the answer to a `function_call`
+    }
+)
+
+_COMMON: Final = frozenset({"role", "content", "name"})
+_ASSISTANT: Final = _COMMON | {
+    "tool_calls",
+    "function_call",
+    "refusal",
+    "reasoning_content",
+    "reasoning",
+}
+_TOOL: Final = _COMMON | {"tool_call_id"}
+
+
+def messages(draft: Draft, value: Json, path: str) -> Fate:
+    """Reads the conversation, oldest turn first."""
+    turns = fields.array(value, path, length_min=1, length_max=draft.limits.messages_max)
+    draft.request["messages"] = tuple(
+        _message(draft, turn, f"{path}[{index}]") for index, turn in enumerate(turns)
+    )
+    return "asked"
+
+
+def _message(draft: Draft, value: Json, path: str) -> Message:
+    turn = fields.obj(value, path)
+    role = _ROLE(turn.get("role"), f"{path}.role")
+    if role is Role.ASSISTANT:
+        return _assistant(draft, turn, path)
+    tool_call_id: str | None = None
+    name = None if turn.get("name") is None else _NAME(turn["name"], f"{path}.name")
+    if turn["role"] == "function":
+        # It has no id: the name of the function ties it to the call.
+        tool_call_id = name = fields.tool_name(turn.get("name"), f"{path}.name")
+    elif role is Role.TOOL:
+        tool_call_id = _ID(turn.get("tool_call_id"), f"{path}.tool_call_id")
+    draft.ignore_rest(turn, _TOOL if role is Role.TOOL else _COMMON, under="messages.")
+    content = turn.get("content")
+    if not isinstance(content, str):
+        content = _content(draft, content, f"{path}.content")
+    return Message(
+        role=role,
+        content=content,
+        tool_call_id=tool_call_id,
+        name=name,
+    )
+
+
+def _assistant(draft: Draft, turn: dict[str, Json], path: str) -> Message:
+    """An earlier answer. It may be all calls, all refusal or all thought: then no content."""
+    draft.ignore_rest(turn, _ASSISTANT, under="messages.")
+    calls = _calls(draft, turn, path)
+    refusal = _optional_text(turn, "refusal", path)
+    reasoning = _optional_text(turn, "reasoning_content", path)
+    if reasoning is None:
+        reasoning = _optional_text(turn, "reasoning", path)
+    content: str | tuple[Part, ...]
+    if turn.get("content") in (None, []) and (calls or refusal or reasoning):
+        content = refusal or ""
+    else:
+        content = _content(draft, turn.get("content"), f"{path}.content")
+    return Message(
+        role=Role.ASSISTANT,
+        content=content,
+        reasoning=reasoning,
+        tool_calls=calls,
+        name=None if turn.get("name") is None else _NAME(turn["name"], f"{path}.name"),
+    )
+
+
+def _optional_text(turn: dict[str, Json], name: str, path: str) -> str | None:
+    value = turn.get(name)
+    return None if value is None else _TEXT(value, f"{path}.{name}")
+
+
+# --- Content ------------------------------------------------------------------
+
+
+def _content(draft: Draft, value: Json, path: str) -> str | tuple[Part, ...]:
+    """The whole text, or the parts in order when there are images among them."""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, list) or not value:
+        raise fields.invalid(path, "a string or a non-empty list of parts")
+    parts = [_part(draft, part, f"{path}[{index}]") for index, part in enumerate(value)]
+    message = Message(role=Role.USER, content=tuple(parts))
+    return message.content if message.images else message.text
+
+
+def _part(draft: Draft, value: Json, path: str) -> Part:
+    part = fields.obj(value, path)
+    kind = part.get("type")
+    if kind == "text":
+        return TextPart(_TEXT(part.get("text"), f"{path}.text"))
+    if kind == "image_url":
+        return _image(draft, part.get("image_url"), f"{path}.image_url")
+    if kind == "refusal":
+        return TextPart(_TEXT(part.get("refusal"), f"{path}.refusal"))
+    raise fields.invalid(f"{path}.type", "one of text, image_url, refusal")
+
+
+def _image(draft: Draft, value: Json, path: str) -> ImagePart:
+    source = fields.obj(value, path)
+    if not draft.images_left:
+        raise fields.invalid(path, f"one of at most {draft.limits.images_max} images")
+    draft.images_left -= 1
+    if source.get("detail") not in (None, "auto"):
+        draft.ignore("detail", under="messages.image_url.")
+    draft.params.add("image_url")
+    return images.data_url(source.get("url"), f"{path}.url", bytes_max=draft.limits.image_bytes_max)
+
+
+# --- Earlier calls --------------------------------------------------------------
+
+
+def _calls(draft: Draft, turn: dict[str, Json], path: str) -> tuple[ToolCall, ...]:
+    calls: list[ToolCall] = []
+    if turn.get("tool_calls") is not None:
+        where = f"{path}.tool_calls"
+        # As many calls in one turn as there may be tools: nobody needs more.
+        values = fields.array(turn["tool_calls"], where, length_max=draft.limits.tools_max)
+        calls = [_call(value, f"{where}[{index}]") for index, value in enumerate(values)]
+    if turn.get("function_call") is not None:
+        where = f"{path}.function_call"
+        name, arguments = _function(turn["function_call"], where)
+        calls.append(ToolCall(id=name, name=name, arguments=arguments))
+    return tuple(calls)
+
+
+def _call(value: Json, path: str) -> ToolCall:
+    call = fields.obj(value, path)
+    if call.get("type", "function") != "function":
+        raise fields.invalid(f"{path}.type", "function")
+    id = _ID(call.get("id"), f"{path}.id")
+    name, arguments = _function(call.get("function"), f"{path}.function")
+    return ToolCall(id=id, name=name, arguments=arguments)
+
+
+def _function(value: Json, path: str) -> tuple[str, str]:
+    function = fields.obj(value, path)
+    name = fields.tool_name(function.get("name"), f"{path}.name")
+    arguments = function.get("arguments")
+    if not isinstance(arguments, str):
+        raise fields.invalid(f"{path}.arguments", "a string that holds a JSON object")
+    return name, arguments

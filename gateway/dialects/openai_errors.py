@@ -1,0 +1,32 @@
+"""OpenAI's error envelope, for its dialects and for the edge before a dialect is known."""
+
+from typing import Final
+
+from gateway.core import jsonio
+from gateway.core.errors import GatewayError
+from gateway.core.jsonio import Json
+
+_TYPES: Final = {401: "authentication_error", 429: "rate_limit_error"}
+
+
+def envelope(error: GatewayError) -> dict[str, Json]:
+    """`{"error": {message, type, param, code}}` as a document."""
+    return {
+        "error": {
+            "message": error.message,
+            "type": _type(error.status),
+            "param": error.param,
+            "code": error.code,
+        }
+    }
+
+
+def body(error: GatewayError) -> bytes:
+    """The envelope as the bytes of a reply."""
+    return jsonio.dumps(envelope(error))
+
+
+def _type(status: int) -> str:
+    if status in _TYPES:
+        return _TYPES[status]
+    return "invalid_request_error" if status < 500 else "api_error"

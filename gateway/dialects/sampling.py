@@ -1,0 +1,112 @@
+"""Parameters of how tokens are drawn, by the names that OpenAI and Ollama share.
+
+They stand at the top of a body, OpenAI's way, or in Ollama's `options` object.
+What only some engines know travels as an extension, by its name.
+"""
+
+import re
+from typing import Final
+
+from gateway.core.jsonio import Json
+from gateway.dialects import fields
+from gateway.dialects.draft import (
+    Draft,
+    Fate,
+    Table,
+    to_extensions,
+    to_sampling,
+    token_limit,
+    walk,
+)
+
+STOPS_MAX: Final = 4
+STOP_CHARS_MAX: Final = 256
+KEEP_ALIVE_S_MAX: Final = 24 * 3600
+
+_INT32_MAX: Final = 2**31 - 1
+_FINITE: Final = 1e6
+"""Beyond any use, and well inside the 32-bit floats of the engines."""
+
+_stop = fields.text(1, STOP_CHARS_MAX)
+
+
+def stop(value: Json, path: str) -> tuple[str, ...]:
+    """Reads one string or a list of them; each ends the answer where it appears."""
+    if isinstance(value, str):
+        return (_stop(value, path),)
+    if not isinstance(value, list) or len(value) > STOPS_MAX:
+        raise fields.invalid(path, f"a string or a list of up to {STOPS_MAX} strings")
+    return tuple(_stop(item, f"{path}[{index}]") for index, item in enumerate(value))
+
+
+def num_ctx(draft: Draft, value: Json, path: str) -> Fate:
+    """The context to allocate: memory that one caller takes from all, so it is bounded."""
+    high = draft.generation.num_ctx_max
+    if type(value) is not int or not 1 <= value <= high:
+        raise fields.invalid(path, f"an integer from 1 to {high}")
+    draft.extensions["num_ctx"] = value
+    return "asked"
+
+
+SAMPLING: Final[Table] = {
+    "temperature": to_sampling("temperature", fields.number(0, 2)),
+    "top_p": to_sampling("top_p", fields.number(0, 1, above_low=True)),
+    "top_k": to_sampling("top_k", fields.integer(-1, _INT32_MAX)),
+    "min_p": to_sampling("min_p", fields.number(0, 1)),
+    "seed": to_sampling("seed", fields.integer(fields.INT64_MIN, fields.INT64_MAX)),
+    "stop": to_sampling("stop", stop),
+    "presence_penalty": to_sampling("presence_penalty", fields.number(-2, 2)),
+    "frequency_penalty": to_sampling("frequency_penalty", fields.number(-2, 2)),
+    "repeat_penalty": to_sampling("repeat_penalty", fields.number(0, 10, above_low=True)),
+    "num_predict": token_limit,
+    "num_ctx": num_ctx,
+    "num_keep": to_extensions("num_keep", fields.integer(-1, _INT32_MAX)),
+    "mirostat": to_extensions("mirostat", fields.integer(0, 2)),
+    "mirostat_tau": to_extensions("mirostat_tau", fields.number(0, _FINITE)),
+    "mirostat_eta": to_extensions("mirostat_eta", fields.number(0, _FINITE)),
+    "tfs_z": to_extensions("tfs_z", fields.number(0, _FINITE)),
+    "typical_p": to_extensions("typical_p", fields.number(0, 1)),
+    "repeat_last_n": to_extensions("repeat_last_n", fields.integer(-1, _INT32_MAX)),
+}
+
+
+def options(draft: Draft, value: Json, path: str) -> Fate:
+    """Ollama's object of options. What also stands at the top of the body holds there.
+
+    Each option is noted by itself, so the object has no fate of its own.
+    """
+    inner: dict[str, Json] = {}
+    for name, option in fields.obj(value, path).items():
+        if name in SAMPLING and option is not None and draft.body.get(name) is not None:
+            draft.ignore(name, under=f"{path}.")
+        else:
+            inner[name] = option
+    walk(draft, SAMPLING, inner, under=f"{path}.")
+    return "no-op"
+
+
+# --- How long the model stays loaded -----------------------------------------
+
+_UNIT_S: Final = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_STEP = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)(ns|us|ms|s|m|h)")
+_DURATION = re.compile(rf"(?:{_STEP.pattern}){{1,8}}|0")
+
+
+def keep_alive(value: Json, path: str) -> str | int | float:
+    """Reads a length as Go writes it ("10m", "1h30m") or a number of seconds.
+
+    Negative means "for ever" to Ollama: one caller would hold the memory of all,
+    so it is refused, and so is what lasts longer than a day.
+    """
+    expected = f"a duration such as '10m', or seconds, from 0 to {KEEP_ALIVE_S_MAX}; never for ever"
+    if isinstance(value, str) and len(value) <= 64 and _DURATION.fullmatch(value):
+        steps = _STEP.findall(value)
+        if sum(float(count) * _UNIT_S[unit] for count, unit in steps) <= KEEP_ALIVE_S_MAX:
+            return value
+    elif (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and 0 <= value <= KEEP_ALIVE_S_MAX
+    ):
+        return value
+    raise fields.invalid(path, expected)

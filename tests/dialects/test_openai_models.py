@@ -1,0 +1,43 @@
+import json
+
+from openai.types import Model
+
+from gateway.backends.base import ModelInfo
+from gateway.dialects import openai_models
+
+
+def test_a_model_of_which_little_is_known_has_openais_four_fields() -> None:
+    document = json.loads(openai_models.single(ModelInfo(id="llama3.2")))
+    assert document == {"id": "llama3.2", "object": "model", "created": 0, "owned_by": "gateway"}
+    Model.model_validate(document)
+
+
+def test_what_the_engine_knows_is_shown() -> None:
+    model = ModelInfo(
+        id="smollm2:135m",
+        created=1_700_000_000,
+        owned_by="library",
+        context_length=4096,
+        context_length_max=8192,
+        loaded=False,
+        size_bytes=91_000_000,
+        capabilities=("completion", "tools"),
+    )
+    document = json.loads(openai_models.single(model))
+    Model.model_validate(document)
+    assert document["created"] == 1_700_000_000
+    assert document["context_length"] == 4096
+    assert document["context_length_max"] == 8192
+    assert document["loaded"] is False
+    assert document["size_bytes"] == 91_000_000
+    assert document["capabilities"] == ["completion", "tools"]
+
+
+def test_the_list_keeps_its_order() -> None:
+    document = json.loads(openai_models.listing([ModelInfo(id="b"), ModelInfo(id="a")]))
+    assert document["object"] == "list"
+    assert [Model.model_validate(card).id for card in document["data"]] == ["b", "a"]
+
+
+def test_no_model_is_an_empty_list() -> None:
+    assert json.loads(openai_models.listing([])) == {"object": "list", "data": []}

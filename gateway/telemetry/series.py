@@ -1,0 +1,184 @@
+"""Counting that costs the request path next to nothing.
+
+aioprometheus looks a series up by hashing its labels' JSON, 2 to 3 µs for each
+call, and writes label values as they are, so that one odd name makes the whole
+scrape unreadable. Here counts are plain numbers of our own; they are copied
+into its collectors when somebody scrapes. What may be a label value is decided
+on the first sight of a combination and never again.
+"""
+
+from bisect import bisect_left
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final
+
+from aioprometheus.collectors import Counter, Histogram
+from aioprometheus.histogram import Histogram as Child
+
+from gateway.telemetry.exchange import OTHER
+
+Value = str | int
+"""A label's value; numbers are spelled when somebody scrapes."""
+
+LABEL_CHARS_MAX: Final = 128
+
+_LABEL_ESCAPES: Final = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
+_HELP_ESCAPES: Final = str.maketrans({"\\": r"\\", "\n": r"\n"})
+_INFINITY: Final = float("inf")
+
+
+def escape_label(value: Value) -> str:
+    """As the text format 0.0.4 wants it between quotes."""
+    return str(value).translate(_LABEL_ESCAPES)
+
+
+def escape_help(text: str) -> str:
+    """As the text format 0.0.4 wants it after `# HELP`."""
+    return text.translate(_HELP_ESCAPES)
+
+
+def fit_for_label(name: str) -> bool:
+    """Whether a name may stand for itself; if not, it is one of the others."""
+    return 0 < len(name) <= LABEL_CHARS_MAX and name.isprintable()
+
+
+class Budget:
+    """How many series may still begin, and how many were not let."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+        self.refused = 0
+
+    def reserve(self, series: int = 1) -> None:
+        """Room for what is there from the start; it has to fit."""
+        self.left -= series
+        assert self.left >= 0, "the fixed series fit the budget"
+
+    def take(self) -> bool:
+        """Room for one more, or a refusal that is counted."""
+        if self.left <= 0:
+            self.refused += 1
+            return False
+        self.left -= 1
+        return True
+
+
+class Total:
+    """A counter without labels. Add to `value`; it never gets less."""
+
+    __slots__ = ("_collector", "value")
+
+    def __init__(self, collector: Counter, budget: Budget) -> None:
+        budget.reserve()
+        self._collector = collector
+        self.value: int | float = 0
+
+    def copy_out(self) -> None:
+        self._collector.set({}, self.value)
+
+
+class Tally:
+    """A counter with labels whose values come out of closed sets.
+
+    What is in no set counts as "other", and so does, in every label, what
+    there is no room for in the budget.
+
+    Args:
+        labels: Each label's name and the values it may have. A set may grow or
+            shrink later; see `forget`.
+    """
+
+    def __init__(
+        self, collector: Counter, labels: Mapping[str, Collection[Value]], budget: Budget
+    ) -> None:
+        self._collector = collector
+        self._names = tuple(labels)
+        self._allowed = tuple(labels.values())
+        self._budget = budget
+        self._others: tuple[Value, ...] = (OTHER,) * len(self._names)
+        self._counts: dict[tuple[Value, ...], int] = {}
+        self._shown: dict[tuple[Value, ...], int] = {}
+        self._spelled: dict[tuple[Value, ...], dict[str, str]] = {}
+        if len(labels) == 1:
+            for value in self._allowed[0]:
+                self.begin((value,))
+        budget.reserve()
+        self._open(self._others)
+
+    def add(self, values: tuple[Value, ...]) -> None:
+        """Count one, under these labels or those that stand for them."""
+        try:
+            self._counts[values] += 1
+        except KeyError:
+            self._counts[self._settled(values)] += 1
+
+    def begin(self, values: tuple[Value, ...]) -> None:
+        """Show the series from now on, at 0, before its first event."""
+        self._settled(values)
+
+    def forget(self, value: Value) -> None:
+        """End every series that has this value in its first label."""
+        for values in [values for values in self._counts if values[0] == value]:
+            del self._counts[values], self._shown[values]
+            self._collector.values.pop(self._spelled.pop(values))
+            self._budget.left += 1
+
+    def copy_out(self) -> None:
+        shown = self._shown
+        for values, count in self._counts.items():
+            if shown[values] != count:  # most haven't moved, and setting one takes 2 µs
+                self._collector.set(self._spelled[values], count)
+                shown[values] = count
+
+    def _settled(self, values: tuple[Value, ...]) -> tuple[Value, ...]:
+        """The labels these count under; their series exists from now on."""
+        settled = tuple(
+            value if value in allowed else OTHER
+            for value, allowed in zip(values, self._allowed, strict=True)
+        )
+        if settled not in self._counts:
+            if not self._budget.take():
+                return self._others
+            self._open(settled)
+        return settled
+
+    def _open(self, values: tuple[Value, ...]) -> None:
+        labels = {
+            name: escape_label(value) for name, value in zip(self._names, values, strict=True)
+        }
+        self._counts[values] = self._shown[values] = 0
+        self._spelled[values] = labels
+        # Present at once, so that it can be taken away before the first scrape.
+        self._collector.set(labels, 0)
+
+
+class Distribution:
+    """A histogram without labels.
+
+    Args:
+        bounds: Upper bounds of the buckets, rising, without infinity.
+    """
+
+    __slots__ = ("_bounds", "_child", "_counts", "_sum")
+
+    def __init__(self, collector: Histogram, bounds: Sequence[float], budget: Budget) -> None:
+        budget.reserve(len(bounds) + 3)
+        self._bounds = tuple(bounds)
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+        self._child = Child(*bounds)
+        collector.set_value({}, self._child)
+
+    def observe(self, value: float) -> None:
+        # Engines report odd numbers at times. A negative one would make the sum
+        # fall, and nothing gets rid of an infinite one again.
+        if 0.0 <= value < _INFINITY:
+            self._counts[bisect_left(self._bounds, value)] += 1
+            self._sum += value
+
+    def copy_out(self) -> None:
+        cumulative = 0
+        for bound, count in zip((*self._bounds, _INFINITY), self._counts, strict=True):
+            cumulative += count
+            self._child.buckets[bound] = cumulative
+        self._child.observations = cumulative
+        self._child.sum = self._sum

@@ -1,0 +1,423 @@
+from typing import Any, Final, get_args
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.core.messages import Timings, Usage
+from gateway.core.ticket import Outcome
+from gateway.telemetry.metrics import (
+    CONTENT_TYPE,
+    MODELS_MAX,
+    SERIES_MAX,
+    Gauges,
+    Metrics,
+    UpstreamGauges,
+)
+from tests.telemetry import promtool
+from tests.telemetry.exposition import Page, read
+from tests.telemetry.records import exchange, record
+
+ROUTES: Final = [("POST", "/v1/chat/completions"), ("GET", "/health"), ("GET", "/metrics")]
+
+INHERITED: Final = {
+    "request_latency_seconds": ("histogram", ()),
+    "time_to_first_token_seconds": ("histogram", ()),
+    "tokens_per_second": ("histogram", ()),
+    "tokens_generated_total": ("counter", ()),
+    "active_requests": ("gauge", ()),
+    "request_queue_depth": ("gauge", ()),
+    "model_loaded": ("gauge", ()),
+    "inference_errors_total": ("counter", ("type",)),
+    "requests_total": ("counter", ("model", "status")),
+    "queue_wait_seconds": ("histogram", ()),
+    "backend_latency_seconds": ("histogram", ()),
+}
+
+OWN: Final = {
+    "gateway_requests_total": ("counter", ("method", "route", "status")),
+    "gateway_rejected_total": ("counter", ("reason",)),
+    "gateway_upstream_errors_total": ("counter", ("kind",)),
+    "gateway_client_gone_total": ("counter", ("phase",)),
+    "gateway_connections_closed_total": ("counter", ("reason",)),
+    "gateway_write_stalls_total": ("counter", ()),
+    "gateway_build_info": ("gauge", ("version",)),
+    "gateway_log_lines_dropped_total": ("counter", ()),
+    "gateway_series_refused_total": ("counter", ()),
+    "gateway_slots": ("gauge", ("upstream",)),
+    "gateway_slots_busy": ("gauge", ("upstream",)),
+    "gateway_upstream_up": ("gauge", ("upstream",)),
+    "gateway_requests_accepted_total": ("counter", ()),
+    "gateway_requests_completed_total": ("counter", ()),
+    "gateway_requests_failed_total": ("counter", ()),
+    "gateway_requests_cancelled_total": ("counter", ()),
+    "process_resident_memory_bytes": ("gauge", ()),
+    "process_cpu_seconds_total": ("counter", ()),
+    "process_open_fds": ("gauge", ()),
+    "process_start_time_seconds": ("gauge", ()),
+}
+
+OLLAMA: Final = UpstreamGauges(name="ollama", slots=4, busy=3, up=True)
+
+
+def started() -> Metrics:
+    metrics = Metrics("1.2.3", routes=ROUTES)
+    metrics.set_models(["llama3.2"])
+    return metrics
+
+
+def scraped(metrics: Metrics, **gauges: Any) -> Page:
+    return read(metrics.render(Gauges(**gauges)))
+
+
+def test_every_metric_has_its_name_type_and_labels() -> None:
+    page = scraped(started(), upstreams=[OLLAMA])
+    assert page.types == {name: kind for name, (kind, _) in {**INHERITED, **OWN}.items()}
+    for name, (kind, labels) in {**INHERITED, **OWN}.items():
+        if kind != "histogram":
+            assert page.labels(name) == {labels}, name
+
+
+def test_prometheus_finds_no_fault_before_or_after_traffic() -> None:
+    metrics = started()
+    promtool.check(metrics.render(Gauges()))
+    metrics.told(record())
+    metrics.exchanged(exchange())
+    metrics.refused("bad_http")
+    promtool.check(metrics.render(Gauges(upstreams=[OLLAMA])))
+
+
+def test_the_content_type_is_that_of_the_text_format() -> None:
+    assert CONTENT_TYPE == "text/plain; version=0.0.4; charset=utf-8"
+
+
+def test_known_series_are_there_at_zero_from_the_start() -> None:
+    page = scraped(started())
+    for kind in ("backend_error", "model_not_found", "overload", "queue_full", "auth_failure"):
+        assert page.value("inference_errors_total", type=kind) == 0
+    for kind in ("timeout", "client_gone", "shutting_down", "invalid_request", "context_length"):
+        assert page.value("inference_errors_total", type=kind) == 0
+    assert page.value("requests_total", model="llama3.2", status="200") == 0
+    for method, route in ROUTES:
+        series = {"method": method, "route": route, "status": "200"}
+        assert page.value("gateway_requests_total", **series) == 0
+    for reason in ("bad_http", "host", "head_too_large", "body_timeout", "deadline", "queue_full"):
+        assert page.value("gateway_rejected_total", reason=reason) == 0
+    for kind in ("connect", "disconnect", "bad_response", "error", "busy", "timeout", "stall"):
+        assert page.value("gateway_upstream_errors_total", kind=kind) == 0
+    for phase in ("reading", "queued", "waiting", "streaming"):
+        assert page.value("gateway_client_gone_total", phase=phase) == 0
+    assert page.value("gateway_connections_closed_total", reason="header_timeout") == 0
+    assert page.value("tokens_generated_total") == 0
+    assert page.value("request_latency_seconds_count") == 0
+
+
+def test_a_completed_request_is_seen_by_every_distribution() -> None:
+    metrics = started()
+    metrics.told(record())
+    page = scraped(metrics)
+    assert page.value("requests_total", model="llama3.2", status="200") == 1
+    assert page.value("request_latency_seconds_sum") == 2.0
+    assert page.value("time_to_first_token_seconds_sum") == 0.5
+    assert page.value("queue_wait_seconds_sum") == 0.1
+    assert page.value("backend_latency_seconds_sum") == 1.9
+    assert page.value("tokens_per_second_sum") == 10.0
+    assert page.value("tokens_generated_total") == 20
+
+
+def test_a_whole_answer_has_no_first_token_time() -> None:
+    metrics = started()
+    metrics.told(record(stream=False))
+    assert scraped(metrics).value("time_to_first_token_seconds_count") == 0
+
+
+def test_latencies_reach_ten_minutes_and_speeds_from_half_a_token() -> None:
+    page = scraped(started())
+    assert page.value("request_latency_seconds_bucket", le="600.0") == 0
+    assert page.value("tokens_per_second_bucket", le="0.5") == 0
+    assert page.value("tokens_per_second_bucket", le="500.0") == 0
+
+
+def test_a_refused_request_is_counted_but_not_timed() -> None:
+    metrics = started()
+    metrics.told(record(outcome="refused", status=503, reason="queue_full", usage=Usage()))
+    page = scraped(metrics)
+    assert page.value("inference_errors_total", type="queue_full") == 1
+    assert page.value("gateway_rejected_total", reason="queue_full") == 1
+    assert page.value("requests_total", model="llama3.2", status="503") == 1
+    assert page.value("request_latency_seconds_count") == 0
+    assert page.value("queue_wait_seconds_count") == 0
+    assert page.value("gateway_requests_accepted_total") == 0
+
+
+def test_a_failed_request_keeps_its_tokens() -> None:
+    metrics = started()
+    metrics.told(record(outcome="failed", status=502, reason="backend_error"))
+    page = scraped(metrics)
+    assert page.value("inference_errors_total", type="backend_error") == 1
+    assert page.value("gateway_requests_failed_total") == 1
+    assert page.value("tokens_generated_total") == 20
+    assert page.value("gateway_rejected_total", reason="other") == 0
+
+
+@pytest.mark.parametrize("phase", ["queued", "waiting", "streaming"])
+def test_a_caller_who_leaves_is_counted_by_phase(phase: str) -> None:
+    metrics = started()
+    metrics.told(record(outcome="cancelled", status=499, reason="client_gone", phase=phase))
+    page = scraped(metrics)
+    assert page.value("gateway_client_gone_total", phase=phase) == 1
+    assert page.value("gateway_requests_cancelled_total") == 1
+    assert page.value("request_latency_seconds_count") == 0
+
+
+def test_a_caller_who_leaves_before_admission_was_not_refused() -> None:
+    metrics = started()
+    metrics.told(record(outcome="refused", status=499, reason="client_gone", phase="queued"))
+    page = scraped(metrics)
+    assert page.value("gateway_client_gone_total", phase="queued") == 1
+    assert sum(page.series["gateway_rejected_total", key] for key in rejected(page)) == 0
+
+
+def rejected(page: Page) -> list[tuple[tuple[str, str], ...]]:
+    return [labels for name, labels in page.series if name == "gateway_rejected_total"]
+
+
+def test_one_request_with_a_record_counts_its_refusal_once() -> None:
+    metrics = started()
+    refused = record(outcome="refused", status=503, reason="queue_full")
+    metrics.told(refused)
+    metrics.exchanged(exchange(status=503, code="queue_full", reason="queue_full", record=refused))
+    page = scraped(metrics)
+    assert page.value("gateway_rejected_total", reason="queue_full") == 1
+    assert page.value("inference_errors_total", type="queue_full") == 1
+
+
+def test_a_wrong_key_is_an_auth_failure_and_a_rejection() -> None:
+    metrics = started()
+    metrics.exchanged(exchange(status=401, reason="auth_failure", record=None))
+    page = scraped(metrics)
+    assert page.value("inference_errors_total", type="auth_failure") == 1
+    assert page.value("gateway_rejected_total", reason="auth_failure") == 1
+
+
+def test_an_unknown_url_is_no_inference_error() -> None:
+    metrics = started()
+    metrics.exchanged(
+        exchange(route="other", method="GET", status=404, reason="unknown_url", record=None)
+    )
+    page = scraped(metrics)
+    assert page.value("gateway_rejected_total", reason="unknown_url") == 1
+    assert page.value("inference_errors_total", type="other") == 0
+
+
+def test_what_breaks_was_not_rejected() -> None:
+    metrics = started()
+    metrics.exchanged(exchange(status=500, reason="internal_error", record=None))
+    page = scraped(metrics)
+    assert page.value("inference_errors_total", type="internal_error") == 1
+    assert sum(page.series["gateway_rejected_total", key] for key in rejected(page)) == 0
+
+
+def test_a_caller_who_leaves_while_its_request_is_read_is_counted() -> None:
+    metrics = started()
+    metrics.exchanged(exchange(status=499, reason="client_gone", record=None))
+    assert scraped(metrics).value("gateway_client_gone_total", phase="reading") == 1
+
+
+def test_a_refusal_below_the_app_is_an_http_request_and_a_rejection() -> None:
+    metrics = started()
+    metrics.refused("head_too_large", 431)
+    page = scraped(metrics)
+    series = {"route": "other", "method": "OTHER", "status": "431"}
+    assert page.value("gateway_requests_total", **series) == 1
+    assert page.value("gateway_rejected_total", reason="head_too_large") == 1
+
+
+def test_troubles_of_connections_and_upstreams_are_counted() -> None:
+    metrics = started()
+    metrics.upstream_failed("stall")
+    metrics.connection_closed("header_timeout")
+    metrics.connection_closed("write_stall")
+    page = scraped(metrics)
+    assert page.value("gateway_upstream_errors_total", kind="stall") == 1
+    assert page.value("gateway_connections_closed_total", reason="header_timeout") == 1
+    assert page.value("gateway_connections_closed_total", reason="write_stall") == 1
+    assert page.value("gateway_write_stalls_total") == 1
+
+
+def test_gauges_show_the_moment_of_the_scrape_alone() -> None:
+    metrics = started()
+    page = scraped(
+        metrics,
+        queue_depth=7,
+        active_requests=9,
+        model_loaded=True,
+        upstreams=[OLLAMA],
+        log_lines_dropped=5,
+    )
+    assert page.value("request_queue_depth") == 7
+    assert page.value("active_requests") == 9
+    assert page.value("model_loaded") == 1
+    assert page.value("gateway_slots", upstream="ollama") == 4
+    assert page.value("gateway_slots_busy", upstream="ollama") == 3
+    assert page.value("gateway_upstream_up", upstream="ollama") == 1
+    assert page.value("gateway_log_lines_dropped_total") == 5
+    later = scraped(metrics, upstreams=[UpstreamGauges(name="gpu", slots=1, busy=0, up=False)])
+    assert later.value("request_queue_depth") == 0
+    assert later.values("upstream") == {"gpu"}
+
+
+def test_the_version_is_a_label() -> None:
+    assert scraped(started()).value("gateway_build_info", version="1.2.3") == 1
+
+
+def test_a_model_that_is_gone_keeps_its_series_while_there_is_room() -> None:
+    metrics = started()
+    metrics.told(record())
+    metrics.set_models(["qwen3"])
+    assert scraped(metrics).value("requests_total", model="llama3.2", status="200") == 1
+
+
+def test_a_model_that_is_gone_makes_room_for_one_that_is_there() -> None:
+    metrics = started()
+    metrics.told(record())
+    there = [f"model-{number}" for number in range(MODELS_MAX)]
+    metrics.set_models(there)
+    metrics.told(record())
+    page = scraped(metrics)
+    assert page.values("model") == {*there, "other"}
+    assert page.value("requests_total", model="other", status="200") == 1
+
+
+def test_models_beyond_the_bound_are_others() -> None:
+    metrics = Metrics("1")
+    metrics.set_models([f"model-{number}" for number in range(100)])
+    metrics.told(record(model="model-99"))
+    page = scraped(metrics)
+    assert page.value("requests_total", model="other", status="200") == 1
+    assert len(page.values("model")) == MODELS_MAX + 1
+
+
+@given(
+    told=st.lists(
+        st.tuples(
+            st.sampled_from(get_args(Outcome)),
+            st.sampled_from([200, 404, 499, 502, 503, 504]),
+            st.sampled_from(["", "backend_error", "queue_full"]),
+        )
+    ),
+    active=st.integers(0, 50),
+)
+@settings(max_examples=50, deadline=None)
+def test_accepted_is_what_ended_and_what_is_active(
+    told: list[tuple[Outcome, int, str]], active: int
+) -> None:
+    metrics = started()
+    for outcome, status, reason in told:
+        metrics.told(record(outcome=outcome, status=status, reason=reason))
+    page = scraped(metrics, active_requests=active)
+    ended = {
+        outcome: page.value(f"gateway_requests_{outcome}_total")
+        for outcome in ("completed", "failed", "cancelled")
+    }
+    assert ended == {outcome: sum(o == outcome for o, _, _ in told) for outcome in ended}
+    accepted = page.value("gateway_requests_accepted_total")
+    assert accepted == sum(ended.values()) + active
+
+
+MARK: Final = "Zz9"
+texts: Final = st.text(max_size=200).map(lambda text: f"{MARK}{text}")
+floats: Final = st.floats() | st.just(1.0)
+
+
+@st.composite
+def strangers(draw: st.DrawFn) -> tuple[Any, Any]:
+    """A record and an exchange with nothing in them that we know."""
+    odd = record(
+        model=draw(texts),
+        status=draw(st.integers()),
+        reason=draw(texts),
+        phase=draw(texts),
+        upstream=draw(texts),
+        outcome=draw(st.sampled_from(get_args(Outcome))),
+        queue_s=draw(floats),
+        total_s=draw(floats),
+        first_token_s=draw(st.none() | floats),
+        backend_s=draw(st.none() | floats),
+        usage=Usage(completion=draw(st.integers(-5, 10**9))),
+        timings=Timings(decode_s=draw(st.none() | floats)),
+    )
+    return odd, exchange(
+        route=draw(texts),
+        method=draw(texts),
+        status=draw(st.integers()),
+        reason=draw(texts),
+        caller=draw(texts),
+        record=draw(st.sampled_from([odd, None])),
+    )
+
+
+def tell_all(metrics: Metrics, odd: list[tuple[Any, Any]]) -> None:
+    for its_record, its_exchange in odd:
+        metrics.told(its_record)
+        metrics.exchanged(its_exchange)
+        metrics.refused(its_exchange.reason, its_exchange.status)
+        metrics.upstream_failed(its_exchange.reason)
+        metrics.connection_closed(its_exchange.reason)
+
+
+@pytest.mark.slow
+@given(odd=st.lists(strangers(), max_size=20))
+@settings(max_examples=100, deadline=None)
+def test_nothing_a_caller_sends_reaches_the_page(odd: list[tuple[Any, Any]]) -> None:
+    metrics = started()
+    before = len(scraped(metrics).series)
+    tell_all(metrics, odd)
+    page = metrics.render(Gauges())
+    assert MARK.encode() not in page
+    assert len(read(page).series) <= before + 60
+
+
+@pytest.mark.slow
+@given(names=st.lists(st.text(max_size=140), max_size=60), odd=st.lists(strangers(), max_size=5))
+@settings(max_examples=100, deadline=None)
+def test_the_page_is_valid_whatever_models_and_upstreams_are_called(
+    names: list[str], odd: list[tuple[Any, Any]]
+) -> None:
+    metrics = Metrics("1")
+    metrics.set_models(names)
+    tell_all(metrics, odd)
+    read(metrics.render(Gauges(upstreams=[upstream(name) for name in names])))
+
+
+@pytest.mark.slow
+@given(
+    names=st.lists(st.text(max_size=140), max_size=40),
+    odd=st.lists(strangers(), max_size=5),
+)
+@settings(max_examples=25, deadline=None)
+def test_prometheus_finds_no_fault_whatever_models_are_called(
+    names: list[str], odd: list[tuple[Any, Any]]
+) -> None:
+    metrics = started()
+    metrics.set_models([*names, 'quo"te', "back\\slash"])
+    tell_all(metrics, odd)
+    promtool.check(metrics.render(Gauges(upstreams=[upstream(name) for name in names])))
+
+
+def upstream(name: str) -> UpstreamGauges:
+    return UpstreamGauges(name=name, slots=1, busy=0, up=True)
+
+
+def test_series_have_a_hard_bound_and_its_refusals_are_counted() -> None:
+    routes = [("GET", f"/r/{number}") for number in range(500)]
+    metrics = Metrics("1", routes=routes)
+    metrics.set_models([f"model-{number}" for number in range(MODELS_MAX)])
+    for _, route in routes:
+        for status in (200, 400, 401, 404):
+            metrics.exchanged(exchange(route=route, method="GET", status=status))
+    page = scraped(metrics, upstreams=[upstream(str(number)) for number in range(100)])
+    assert len(page.series) <= SERIES_MAX
+    assert page.value("gateway_series_refused_total") > 0
+    told = [v for (name, _), v in page.series.items() if name == "gateway_requests_total"]
+    assert sum(told) == 2000

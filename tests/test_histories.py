@@ -24,12 +24,13 @@ from gateway.core.errors import (
 from gateway.core.messages import TextDelta
 from gateway.core.ticket import ANONYMOUS, RequestRecord
 from gateway.pool.breaker import State
+from gateway.pool.health import HealthMonitor
 from gateway.pool.upstream import Upstream
 from gateway.scheduling.estimate import ServiceTime
 from gateway.scheduling.policy import FirstComeFirstServed
 from gateway.scheduling.queue import RequestQueue
 from gateway.scheduling.worker import BatchingWorker
-from gateway.service import Service
+from gateway.service import Answer, Service
 from tests.engines import HELLO, ScriptedEngine, pool_of, request, settle, upstream
 from tests.fakes import ManualClock
 
@@ -41,6 +42,11 @@ FAULTS: Sequence[GatewayError] = (
     UpstreamFailed("x"),
     UpstreamBusy("x"),
 )
+
+
+async def _read_all(answer: Answer) -> None:
+    while await answer.read():
+        pass
 
 
 class History:
@@ -78,7 +84,9 @@ class History:
             service_time=service_time,
             default_model="m",
             stream_timeout_s=600.0,
+            refresh_models=HealthMonitor(pool=self.pool, clock=self.clock).refresh,
             tell=self.records.append,
+            attempt_failed=lambda kind: None,
         )
         self.granting = asyncio.create_task(self.worker.run())
         self.tasks: list[asyncio.Task[None]] = []
@@ -93,11 +101,9 @@ class History:
     async def _ask(self, stream: bool) -> None:
         self.asked += 1
         with suppress(GatewayError):
-            async with self.service.open(
-                request(stream=stream), caller=ANONYMOUS, request_id="r"
-            ) as answer:
-                while await answer.read():
-                    pass
+            await self.service.run(
+                request(stream=stream), _read_all, caller=ANONYMOUS, request_id="r"
+            )
 
     async def move(self, name: str, number: int) -> None:
         match name:

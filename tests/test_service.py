@@ -23,16 +23,24 @@ from gateway.core.errors import (
 )
 from gateway.core.messages import Event, Finished, FinishReason, GenerateRequest, TextDelta, Usage
 from gateway.core.ticket import ANONYMOUS, RequestRecord
+from gateway.pool.health import HealthMonitor
 from gateway.pool.upstream import Upstream
 from gateway.scheduling.estimate import ServiceTime
 from gateway.scheduling.policy import FirstComeFirstServed
 from gateway.scheduling.queue import RequestQueue
 from gateway.scheduling.worker import BatchingWorker
-from gateway.service import Service
+from gateway.service import Answer, Service
 from tests.engines import HELLO, ScriptedEngine, pool_of, request, settle, upstream
 from tests.fakes import ManualClock
 
 STALE = UpstreamDisconnected("gone", untouched=True)
+
+
+async def read_all(answer: Answer) -> list[Event]:
+    events: list[Event] = []
+    while batch := await answer.read():
+        events += batch
+    return events
 
 
 @attrs.define(eq=False)
@@ -44,16 +52,13 @@ class House:
     upstreams: Sequence[Upstream]
     clock: ManualClock
     records: list[RequestRecord]
+    broken: list[str]
     granting: asyncio.Task[None]
 
     async def run(self, asked: GenerateRequest | None = None) -> list[Event]:
-        events: list[Event] = []
-        async with self.service.open(
-            asked or request(), caller=ANONYMOUS, request_id="r"
-        ) as answer:
-            while batch := await answer.read():
-                events += batch
-        return events
+        return await self.service.run(
+            asked or request(), read_all, caller=ANONYMOUS, request_id="r"
+        )
 
     def begin(self, asked: GenerateRequest | None = None) -> "asyncio.Task[list[Event]]":
         return asyncio.create_task(self.run(asked))
@@ -88,6 +93,7 @@ async def houses() -> AsyncIterator[Any]:
             strict_params=strict_params,
         )
         records: list[RequestRecord] = []
+        broken: list[str] = []
         service = Service(
             admission=admission,
             worker=worker,
@@ -96,9 +102,12 @@ async def houses() -> AsyncIterator[Any]:
             service_time=service_time,
             default_model="m",
             stream_timeout_s=600.0,
+            refresh_models=HealthMonitor(pool=pool, clock=clock).refresh,
             tell=records.append,
+            attempt_failed=broken.append,
         )
-        house = House(service, queue, upstreams, clock, records, asyncio.create_task(worker.run()))
+        granting = asyncio.create_task(worker.run())
+        house = House(service, queue, upstreams, clock, records, broken, granting)
         built.append(house)
         return house
 
@@ -128,6 +137,13 @@ async def test_a_refusal_is_told_too_and_touches_no_backend(houses: Any) -> None
     [record] = house.records
     assert (record.outcome, record.status, record.reason) == ("refused", 404, "model_not_found")
     assert engine.opened == 0
+
+
+async def test_a_model_installed_since_the_last_look_is_found(houses: Any) -> None:
+    engine = ScriptedEngine()
+    house = houses(upstream(engine=engine))
+    engine.models.append("new")
+    assert await house.run(request("new")) == list(HELLO)
 
 
 async def test_the_model_name_default_stands_for_the_default_model(houses: Any) -> None:
@@ -279,8 +295,11 @@ async def test_a_caller_who_leaves_is_noticed_in_every_phase(houses: Any, phase:
 async def test_a_reader_who_stops_reading_early_has_left(houses: Any) -> None:
     engine = ScriptedEngine([[TextDelta("a")], [TextDelta("b")], HELLO])
     house = houses(upstream(engine=engine))
-    async with house.service.open(request(), caller=ANONYMOUS, request_id="r") as answer:
+
+    async def read_a_little(answer: Answer) -> None:
         await answer.read()
+
+    await house.service.run(request(), read_a_little, caller=ANONYMOUS, request_id="r")
     assert house.records[0].outcome == "cancelled"
     assert engine.running == 0
 
@@ -326,12 +345,16 @@ async def test_what_the_chosen_upstream_ignores_is_named(houses: Any) -> None:
     deaf = ScriptedEngine()
     deaf.dishonoured = ("logit_bias",)
     house = houses(upstream(engine=deaf))
-    async with house.service.open(
-        request(), caller=ANONYMOUS, request_id="r", ignored=("store",)
-    ) as answer:
-        assert answer.ignored == ("store", "logit_bias")
-        while await answer.read():
-            pass
+    named: list[tuple[str, ...]] = []
+
+    async def consume(answer: Answer) -> None:
+        named.append(answer.ignored)
+        await read_all(answer)
+
+    await house.service.run(
+        request(), consume, caller=ANONYMOUS, request_id="r", ignored=("store",)
+    )
+    assert named == [("store", "logit_bias")]
 
 
 async def test_while_draining_nothing_new_starts_and_what_was_accepted_ends(houses: Any) -> None:
@@ -363,9 +386,12 @@ async def test_when_the_grace_is_over_everybody_is_told_so(houses: Any) -> None:
 
 async def test_an_unforeseen_failure_is_ours_and_loses_no_slot(houses: Any) -> None:
     house = houses(upstream())
+
+    async def broken(_: Answer) -> None:
+        raise ZeroDivisionError
+
     with pytest.raises(ZeroDivisionError):
-        async with house.service.open(request(), caller=ANONYMOUS, request_id="r"):
-            raise ZeroDivisionError
+        await house.service.run(request(), broken, caller=ANONYMOUS, request_id="r")
     [record] = house.records
     assert (record.outcome, record.status) == ("failed", 500)
 
@@ -375,3 +401,22 @@ async def test_an_answer_that_is_cut_short_by_its_length_is_whole(houses: Any) -
     house = houses(upstream(engine=ScriptedEngine([cut])))
     assert await house.run() == cut
     assert house.records[0].outcome == "completed"
+
+
+async def test_every_attempt_that_an_upstream_broke_is_told_by_its_kind(houses: Any) -> None:
+    first = ScriptedEngine([UpstreamUnreachable("no")])
+    second = ScriptedEngine([[TextDelta("hel")], UpstreamDisconnected("cut")])
+    house = houses(upstream("one", engine=first), upstream("two", engine=second))
+    with pytest.raises(UpstreamDisconnected):
+        await house.run()
+    assert house.broken == ["connect", "disconnect"]
+
+
+async def test_what_no_upstream_broke_is_not_held_against_one(houses: Any) -> None:
+    house = houses(upstream(engine=ScriptedEngine([asyncio.Event()])))
+    running, waiting = house.begin(), house.begin()
+    await settle()
+    house.service.abort(ShuttingDown("bye"))
+    results = await asyncio.gather(running, waiting, return_exceptions=True)
+    assert [type(result) for result in results] == [ShuttingDown, ShuttingDown]
+    assert house.broken == []

@@ -67,6 +67,12 @@ class BadHttp(GatewayError):
     reason = "bad_http"
 
 
+class HttpVersionNotSupported(BadHttp):
+    """Neither HTTP/1.1 nor HTTP/1.0."""
+
+    status = 505
+
+
 class InvalidRequest(GatewayError):
     """A well-formed body that doesn't fit; `param` names what, the message what was expected."""
 
@@ -158,6 +164,12 @@ class BodyTimeout(GatewayError):
     reason = "body_timeout"
 
 
+class HeadTimeout(BodyTimeout):
+    """The client began a head and did not finish sending it."""
+
+    reason = "header_timeout"
+
+
 class TooLarge(GatewayError):
     """The body is larger than the configured bound."""
 
@@ -174,12 +186,25 @@ class HeadTooLarge(GatewayError):
     reason = "head_too_large"
 
 
+class TargetTooLong(HeadTooLarge):
+    """The request line alone is larger than the bound."""
+
+    status = 414
+
+
 class UnsupportedMediaType(GatewayError):
     """A body that is not plain JSON."""
 
     status = 415
     code = "unsupported_media_type"
     reason = "media_type"
+
+
+class UnsupportedContentEncoding(UnsupportedMediaType):
+    """A compressed body: nothing is inflated here."""
+
+    code = "unsupported_content_encoding"
+    reason = "content_encoding"
 
 
 class ExpectationFailed(GatewayError):

@@ -23,6 +23,7 @@ class WarmUp:
 
     Attributes:
         done: The model answered, or can't; until then nobody need come.
+        warmed: It answered.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class WarmUp:
         self._clock = clock
         self._model = model
         self.done = not wanted
+        self.warmed = False
 
     async def run(self) -> None:
         while not self.done:
@@ -52,6 +54,7 @@ class WarmUp:
         except GatewayError as error:
             log.warning("the warm-up of %s failed: %s", self._model, error.message)
         else:
+            self.warmed = True
             log.info("%s is warm after %.1f s", self._model, self._clock.now() - started_at)
         self.done = True
 

@@ -1,0 +1,82 @@
+"""Which kinds of backend there are, how each is made, and how `auto` becomes one of them."""
+
+import logging
+from typing import Final
+
+import attrs
+
+from gateway.backends import llamacpp
+from gateway.backends.base import InferenceBackend
+from gateway.backends.echo import EchoBackend
+from gateway.backends.http import HttpClient, endpoint
+from gateway.backends.llamacpp import LlamaCppBackend
+from gateway.backends.ollama import OllamaBackend
+from gateway.backends.openai import OpenAIBackend
+from gateway.config.schema import Backend, BackendKind, Embedded, Limits
+from gateway.core.clock import Clock
+from gateway.core.errors import BackendError, RequestTimeout
+
+AUTO_TIMEOUT_S: Final = 1.0
+"""How long `auto` waits for an Ollama; one on this machine answers in milliseconds."""
+
+_SLOTS: Final = {"ollama": 1, "openai": 8, "echo": 8}
+"""Ollama runs one request at once unless OLLAMA_NUM_PARALLEL says otherwise, and doesn't tell."""
+
+_log = logging.getLogger("gateway.engine")
+
+
+def default_slots(kind: BackendKind, embedded: Embedded) -> int:
+    """Requests that such a backend runs at once. `auto` has to be chosen first."""
+    return embedded.slots if kind == "llamacpp" else _SLOTS[kind]
+
+
+def make(
+    backend: Backend, *, embedded: Embedded, http: HttpClient, limits: Limits, clock: Clock
+) -> InferenceBackend:
+    """The driver of one configured backend, whose kind has been chosen.
+
+    Raises:
+        ConfigError: The embedded engine has no model.
+    """
+    match backend.kind:
+        case "ollama":
+            return OllamaBackend(http=http, url=backend.url, limits=limits)
+        case "openai":
+            return OpenAIBackend(http=http, url=backend.url, api_key=backend.api_key, limits=limits)
+        case "llamacpp":
+            return LlamaCppBackend(embedded=embedded, http=http, limits=limits, clock=clock)
+        case "echo":
+            return EchoBackend(clock=clock, models=backend.models)
+        case "auto":
+            raise AssertionError("choose() comes first")
+
+
+async def choose(backend: Backend, embedded: Embedded, *, http: HttpClient) -> Backend:
+    """The same backend with a kind that can be made; says in the log what `auto` became."""
+    if backend.kind != "auto":
+        return backend
+    chosen, reason = await choose_auto(backend.url, embedded, http=http)
+    _log.info("%s", reason)
+    return attrs.evolve(backend, kind=chosen)
+
+
+async def choose_auto(url: str, embedded: Embedded, *, http: HttpClient) -> tuple[BackendKind, str]:
+    """An Ollama that answers, else the embedded engine, else the Ollama that may come yet.
+
+    Returns:
+        The kind, and why, in a sentence for the terminal.
+    """
+    if await _is_ollama(url, http=http):
+        return "ollama", f"an Ollama answers at {url}"
+    missing = llamacpp.available(embedded)
+    if missing is None:
+        return "llamacpp", f"no Ollama answers at {url}; serving the embedded model"
+    return "ollama", f"no Ollama answers at {url} yet; waiting for it. {missing}"
+
+
+async def _is_ollama(url: str, *, http: HttpClient) -> bool:
+    try:
+        answer = await http.get_json(endpoint(url, "/api/version"), timeout_s=AUTO_TIMEOUT_S)
+    except (BackendError, RequestTimeout):
+        return False
+    return isinstance(answer, dict) and "version" in answer

@@ -1,0 +1,248 @@
+"""The one module that knows all: picks the parts, and hands each what it needs."""
+
+import attrs
+from aiohttp import web
+
+from gateway import __version__
+from gateway.admission.admission import Admission
+from gateway.admission.callers import Callers
+from gateway.backends import kinds
+from gateway.backends.base import InferenceBackend
+from gateway.backends.http import HttpClient
+from gateway.backends.llamacpp import LlamaCppBackend
+from gateway.config.effective import api_keys, bind_address
+from gateway.config.schema import Backend, Config
+from gateway.core.clock import Clock
+from gateway.core.errors import GatewayError
+from gateway.core.ticket import RequestRecord
+from gateway.daemon.statistics import Statistics, UpstreamStatistics, gauges, readiness
+from gateway.daemon.warmup import WarmUp
+from gateway.dialects import openai_errors
+from gateway.dialects.openai_chat import OpenAIChat
+from gateway.pool.health import HealthMonitor
+from gateway.pool.pool import Pool
+from gateway.pool.upstream import Upstream
+from gateway.scheduling.estimate import ServiceTime
+from gateway.scheduling.policy import FirstComeFirstServed
+from gateway.scheduling.queue import RequestQueue
+from gateway.scheduling.worker import BatchingWorker
+from gateway.service import Service
+from gateway.telemetry.exchange import Exchange
+from gateway.telemetry.logs import Logs
+from gateway.telemetry.metrics import CONTENT_TYPE, Metrics
+from gateway.web import app
+from gateway.web.body import BodyBudget
+from gateway.web.connection import ConnectionSettings
+from gateway.web.hosts import HostPolicy
+from gateway.web.inference import Inference
+from gateway.web.middleware import Edge
+from gateway.web.models import Models
+from gateway.web.ops import Ops
+from gateway.web.origins import OriginPolicy
+from gateway.web.refusals import RefusalLog
+from gateway.web.visit import new_id
+
+DEFAULT_UPSTREAM = "default"
+"""The name of [backend] in logs and metrics."""
+
+
+@attrs.define(eq=False, kw_only=True)
+class Daemon:
+    """All parts, wired, nothing started yet."""
+
+    config: Config
+    app: web.Application
+    connections: ConnectionSettings
+    service: Service
+    pool: Pool
+    queue: RequestQueue
+    worker: BatchingWorker
+    health: HealthMonitor
+    warm_up: WarmUp
+    http: HttpClient
+    metrics: Metrics
+    logs: Logs
+    default_model: str
+
+    @property
+    def engines(self) -> list[LlamaCppBackend]:
+        """The backends that run an engine of their own."""
+        return [
+            upstream.backend
+            for upstream in self.pool.upstreams
+            if isinstance(upstream.backend, LlamaCppBackend)
+        ]
+
+    def statistics(self) -> Statistics:
+        return Statistics(
+            draining=self.service.draining,
+            warm=self.warm_up.done,
+            waiting=self.queue.qsize(),
+            queue_bound=self.queue.bound,
+            active=self.service.active,
+            upstreams=tuple(self._statistics_of(upstream) for upstream in self.pool.upstreams),
+            log_lines_dropped=self.logs.lines_dropped,
+        )
+
+    def _statistics_of(self, upstream: Upstream) -> UpstreamStatistics:
+        models = upstream.models or {}
+        model = models.get(upstream.backend.canonical(self.default_model))
+        # One that doesn't say what it holds is taken to hold what it was warmed up with.
+        holds = model is not None and (
+            self.warm_up.warmed if model.loaded is None else model.loaded
+        )
+        return UpstreamStatistics(
+            name=upstream.name,
+            up=upstream.up,
+            slots=upstream.slots,
+            busy=upstream.in_flight,
+            has_default_model=model is not None,
+            holds_default_model=holds,
+        )
+
+
+async def wire(config: Config, *, clock: Clock, logs: Logs) -> Daemon:
+    """Put the parts together; asks an Ollama whether it is there when the kind is `auto`."""
+    http = HttpClient(timeouts=config.timeouts, limits=config.limits, clock=clock)
+    await http.start()
+    upstreams = [
+        await _upstream(name, backend, config, http=http, clock=clock)
+        for name, backend in {DEFAULT_UPSTREAM: config.backend, **config.upstreams}.items()
+    ]
+    pool = Pool(upstreams=upstreams)
+    default_model = _default_model(config, [upstream.backend for upstream in upstreams])
+
+    queue = RequestQueue(
+        bound=config.queue.max_queue_size, policy=FirstComeFirstServed(), pool=pool
+    )
+    worker = BatchingWorker(
+        queue=queue,
+        pool=pool,
+        clock=clock,
+        batch_max_size=config.queue.batch_max_size,
+        batch_wait_s=config.queue.batch_wait_ms / 1000.0,
+    )
+    service_time = ServiceTime()
+    admission = Admission(
+        pool=pool,
+        queue=queue,
+        service_time=service_time,
+        settings=config.queue,
+        timeouts=config.timeouts,
+        strict_params=config.generation.strict_params,
+    )
+    health = HealthMonitor(pool=pool, clock=clock)
+    warm_up = WarmUp(
+        pool=pool,
+        worker=worker,
+        clock=clock,
+        model=default_model,
+        wanted=config.generation.warm_up,
+    )
+    requests = logs.requests
+
+    def told(record: RequestRecord) -> None:
+        metrics.told(record)
+
+    def exchanged(exchange: Exchange) -> None:
+        metrics.exchanged(exchange)
+        requests.exchanged(exchange)
+
+    service = Service(
+        admission=admission,
+        worker=worker,
+        pool=pool,
+        clock=clock,
+        service_time=service_time,
+        default_model=default_model,
+        stream_timeout_s=config.timeouts.stream_timeout_seconds,
+        refresh_models=health.refresh,
+        tell=told,
+        attempt_failed=lambda kind: metrics.upstream_failed(kind)  # noqa: PLW0108 - metrics comes later,
+    )
+    chat = Inference(
+        dialect=OpenAIChat(config.limits, config.generation),
+        service=service,
+        clock=clock,
+        limits=config.limits,
+        timeouts=config.timeouts,
+        bodies=BodyBudget(config.limits.bodies_in_flight_bytes_max),
+    )
+    models = Models(service=service, pool=pool, health=health, clock=clock)
+    ops = Ops(
+        readiness=lambda: readiness(daemon.statistics()),
+        scrape=lambda: metrics.render(gauges(daemon.statistics())),
+        scrape_content_type=CONTENT_TYPE,
+        clock=clock,
+    )
+    table = app.routes(chat=chat, models=models, ops=ops)
+    metrics = Metrics(__version__, routes=[(method, template) for method, template, _ in table])
+    pool.listeners.append(lambda: metrics.set_models(info.id for info in pool.models()))
+    edge = Edge(
+        callers=Callers(api_keys(config)),
+        clock=clock,
+        tell=exchanged,
+        origins=OriginPolicy(config.server.allowed_origins),
+        metrics_public=config.server.metrics_public,
+    )
+    daemon = Daemon(
+        config=config,
+        app=app.application(table, edge),
+        connections=_connections(config, clock=clock, metrics=metrics),
+        service=service,
+        pool=pool,
+        queue=queue,
+        worker=worker,
+        health=health,
+        warm_up=warm_up,
+        http=http,
+        metrics=metrics,
+        logs=logs,
+        default_model=default_model,
+    )
+    return daemon
+
+
+async def _upstream(
+    name: str, backend: Backend, config: Config, *, http: HttpClient, clock: Clock
+) -> Upstream:
+    chosen = await kinds.choose(backend, config.embedded, http=http)
+    made = kinds.make(
+        chosen, embedded=config.embedded, http=http, limits=config.limits, clock=clock
+    )
+    return Upstream(
+        name=name,
+        backend=made,
+        slots=chosen.slots or kinds.default_slots(chosen.kind, config.embedded),
+        offered=frozenset(made.canonical(model) for model in backend.models),
+    )
+
+
+def _default_model(config: Config, backends: list[InferenceBackend]) -> str:
+    """The configured one; with nothing but the embedded engine, the one model that it has."""
+    if all(isinstance(backend, LlamaCppBackend) for backend in backends):
+        return config.embedded.model_name
+    return config.generation.default_model
+
+
+def _connections(config: Config, *, clock: Clock, metrics: Metrics) -> ConnectionSettings:
+    refusal_log = RefusalLog(clock)
+
+    def refused(error: GatewayError, *, remote: str, request_id: str) -> None:
+        metrics.refused(error.reason, error.status)
+        refusal_log(error, remote=remote, request_id=request_id)
+
+    def closed(reason: str) -> None:
+        metrics.connection_closed(reason)
+
+    return ConnectionSettings(
+        timeouts=config.timeouts,
+        limits=config.limits,
+        hosts=HostPolicy(
+            bind_host=bind_address(config)[0], allowed_hosts=config.server.allowed_hosts
+        ),
+        encode_error=lambda error, _request_id: openai_errors.body(error),
+        new_request_id=new_id,
+        on_refusal=refused,
+        on_closed=closed,
+    )

@@ -1,0 +1,104 @@
+"""What is told of a request that is refused below the app: to its client, and to the log."""
+
+import logging
+import math
+from collections.abc import Callable
+from typing import Final
+
+from aiohttp import hdrs, web
+
+from gateway.core.clock import Clock
+from gateway.core.errors import GatewayError
+
+log = logging.getLogger("gateway.web")
+
+LINES_PER_SECOND: Final = 5
+
+EncodeError = Callable[[GatewayError, str], bytes]
+"""An error and the request's id → the JSON envelope."""
+
+
+def refusal_response(
+    error: GatewayError, request_id: str, encode_error: EncodeError
+) -> web.Response:
+    """The answer; the connection is closed after it. Holds nothing of what the client sent."""
+    headers = {
+        hdrs.CONTENT_TYPE: "application/json",
+        "x-request-id": request_id,
+        "X-Content-Type-Options": "nosniff",
+        hdrs.SERVER: "gateway",
+    }
+    if error.retry_after_s is not None:
+        headers[hdrs.RETRY_AFTER] = str(max(1, math.ceil(error.retry_after_s)))
+    response = web.Response(
+        status=error.status, body=encode_error(error, request_id), headers=headers
+    )
+    response.force_close()
+    return response
+
+
+class LineBudget:
+    """Lets through the first lines of each second and counts the others. Pure."""
+
+    def __init__(self, *, lines: int, per_s: float) -> None:
+        self._lines = lines
+        self._per_s = per_s
+        self._since = -math.inf
+        self._told = 0
+        self._untold = 0
+
+    def take(self, now: float) -> bool:
+        """Whether this line may be written; if not, it is counted."""
+        if now - self._since >= self._per_s:
+            self._since = now
+            self._told = 0
+        if self._told < self._lines:
+            self._told += 1
+            return True
+        self._untold += 1
+        return False
+
+    def take_untold(self) -> int:
+        """How many were kept back since this was last asked."""
+        untold, self._untold = self._untold, 0
+        return untold
+
+
+class RefusalLog:
+    """One line per refusal, and a count instead of a flood.
+
+    Fits `ConnectionSettings.on_refusal`; nothing of the client's bytes is in a line.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._budget = LineBudget(lines=LINES_PER_SECOND, per_s=1.0)
+        self._summary_due = False
+
+    def __call__(self, error: GatewayError, *, remote: str, request_id: str) -> None:
+        now = self._clock.now()
+        if self._budget.take(now):
+            log.info(
+                "refused a request below the app: %s",
+                error.reason,
+                extra={
+                    "event": "http_refused",
+                    "request_id": request_id,
+                    "remote": remote,
+                    "status": error.status,
+                    "code": error.code,
+                    "reason": error.reason,
+                },
+            )
+        elif not self._summary_due:
+            self._summary_due = True
+            self._clock.call_at(now + 1.0, self._summarise)
+
+    def _summarise(self) -> None:
+        self._summary_due = False
+        untold = self._budget.take_untold()
+        log.info(
+            "refused %d more requests below the app",
+            untold,
+            extra={"event": "http_refused_more", "count": untold},
+        )

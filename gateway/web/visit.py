@@ -1,0 +1,75 @@
+"""One HTTP request on its way through the handlers: its id, its caller, and what became of it."""
+
+import itertools
+import re
+import secrets
+from typing import Final
+
+from aiohttp import web
+from multidict import CIMultiDict
+
+from gateway.core.errors import GatewayError
+from gateway.core.ticket import Caller, RequestRecord
+from gateway.web import origins
+
+_SANE_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}").fullmatch
+_run: Final = secrets.token_hex(6)
+_numbers: Final = itertools.count(1)
+
+
+def new_id() -> str:
+    """Unique: the run of the daemon, and a number in it."""
+    return f"{_run}{next(_numbers):08x}"
+
+
+class Visit:
+    """Noted by the edge and the handler, told once by the edge.
+
+    Attributes:
+        id: Ours, unique; also what an answer's own id is made of.
+        request_id: The client's `x-request-id` if it is sane, else ours.
+        arrived_at: Clock seconds.
+        caller: None until the request was authenticated.
+        origin: Of the browser page that may read the answer, if there is one.
+        record: Of the generation, if there was one.
+    """
+
+    __slots__ = ("arrived_at", "caller", "error", "id", "origin", "record", "request_id")
+
+    def __init__(self, client_id: str | None, arrived_at: float) -> None:
+        self.id = new_id()
+        sane = client_id is not None and _SANE_ID(client_id)
+        self.request_id = client_id if sane and client_id is not None else self.id
+        self.arrived_at = arrived_at
+        self.caller: Caller | None = None
+        self.error: GatewayError | None = None
+        self.origin: str | None = None
+        self.record: RequestRecord | None = None
+
+    def heard(self, record: RequestRecord) -> None:
+        self.record = record
+
+    def headers(self, now: float, queue_s: float = 0.0) -> CIMultiDict[str]:
+        """What every answer carries, errors too.
+
+        Args:
+            queue_s: The part of the time so far that was spent waiting for a slot.
+        """
+        total_ms = (now - self.arrived_at) * 1000.0
+        queue_ms = queue_s * 1000.0
+        headers = CIMultiDict(
+            (
+                ("x-request-id", self.request_id),
+                ("openai-processing-ms", f"{total_ms:.0f}"),
+                ("x-gateway-queue-ms", f"{queue_ms:.0f}"),
+                ("Server-Timing", f"queue;dur={queue_ms:.1f}, total;dur={total_ms:.1f}"),
+                ("X-Content-Type-Options", "nosniff"),
+                ("Server", "gateway"),
+            )
+        )
+        if self.origin is not None:
+            origins.allow(self.origin, headers)
+        return headers
+
+
+VISIT: Final = web.RequestKey("visit", Visit)

@@ -364,8 +364,10 @@ class _Story:
 
     def finished(self, event: Finished) -> None:
         self.answers += 1
-        self.usage = event.usage if self.answers == 1 else self.usage + event.usage
-        self.timings = event.timings
+        if self.answers == 1:
+            self.usage, self.timings = event.usage, event.timings
+        else:
+            self.usage, self.timings = self.usage + event.usage, self.timings + event.timings
 
     def end(self) -> None:
         """The consumer is done."""

@@ -10,7 +10,7 @@ attrs class costs three times as much to make. Nobody changes one.
 
 import enum
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Literal, TypeVar
 
 import attrs
 
@@ -253,6 +253,15 @@ class Timings:
     prefill_s: float | None = None
     decode_s: float | None = None
 
+    def __add__(self, other: "Timings") -> "Timings":
+        """Of two answers, one drawn after the other."""
+        return Timings(
+            total_s=_sum(self.total_s, other.total_s),
+            load_s=_sum(self.load_s, other.load_s),
+            prefill_s=_sum(self.prefill_s, other.prefill_s),
+            decode_s=_sum(self.decode_s, other.decode_s),
+        )
+
 
 @attrs.define(slots=True)
 class Finished:
@@ -326,9 +335,10 @@ def _completion(events: Sequence[Event], finished: Finished) -> Completion:
     )
 
 
-def _sum(left: int | None, right: int | None) -> int | None:
-    return None if left is None and right is None else (left or 0) + (right or 0)
+N = TypeVar("N", int, float)
 
 
-EVENTS: Final = (TextDelta, ReasoningDelta, ToolCallDelta, Finished)
-"""All kinds of event, for tables and tests."""
+def _sum(left: N | None, right: N | None) -> N | None:
+    if left is None or right is None:
+        return right if left is None else left
+    return left + right

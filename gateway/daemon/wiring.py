@@ -158,7 +158,7 @@ async def wire(config: Config, *, clock: Clock, logs: Logs) -> Daemon:
         stream_timeout_s=config.timeouts.stream_timeout_seconds,
         refresh_models=health.refresh,
         tell=told,
-        attempt_failed=lambda kind: metrics.upstream_failed(kind)  # noqa: PLW0108 - metrics comes later,
+        attempt_failed=lambda kind: metrics.upstream_failed(kind),  # noqa: PLW0108 - metrics comes later,
     )
     chat = Inference(
         dialect=OpenAIChat(config.limits, config.generation),
@@ -177,7 +177,7 @@ async def wire(config: Config, *, clock: Clock, logs: Logs) -> Daemon:
     )
     table = app.routes(chat=chat, models=models, ops=ops)
     metrics = Metrics(__version__, routes=[(method, template) for method, template, _ in table])
-    pool.listeners.append(lambda: metrics.set_models(info.id for info in pool.models()))
+    pool.listeners.append(lambda: metrics.set_models(_model_labels(pool, default_model)))
     edge = Edge(
         callers=Callers(api_keys(config)),
         clock=clock,
@@ -223,6 +223,12 @@ def _default_model(config: Config, backends: list[InferenceBackend]) -> str:
     if all(isinstance(backend, LlamaCppBackend) for backend in backends):
         return config.embedded.model_name
     return config.generation.default_model
+
+
+def _model_labels(pool: Pool, default_model: str) -> list[str]:
+    """The names that may be a metric's label, as callers spell them; the first ones matter most."""
+    names = [info.id for info in pool.models()]
+    return [default_model, *names, *(name.removesuffix(":latest") for name in names)]
 
 
 def _connections(config: Config, *, clock: Clock, metrics: Metrics) -> ConnectionSettings:

@@ -1,4 +1,4 @@
-"""read_any against aiohttp's own readany on a real connection: the same bytes, however they come."""
+"""read_any against aiohttp's own readany on a real connection: the same bytes."""
 
 import asyncio
 

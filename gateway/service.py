@@ -14,7 +14,7 @@ import attrs
 from gateway.admission.admission import Admission
 from gateway.backends.base import EventStream
 from gateway.backends.choices import Choices
-from gateway.core.clock import Clock
+from gateway.core.clock import Clock, Timeout
 from gateway.core.errors import (
     BackendError,
     GatewayError,
@@ -343,7 +343,7 @@ class _Story:
         self.retried: set[str] = set()
         self.leased_at: float | None = None
         self.first_event_at: float | None = None
-        self.timer: asyncio.Timeout | None = None
+        self.timer: Timeout | None = None
         self.aborted_by: GatewayError | None = None
         self.answers = 0
         self.usage = Usage()
@@ -394,7 +394,7 @@ class _Story:
     def abort(self, error: GatewayError, now: float) -> None:
         """End it if it runs; one that waits for a slot is the worker's to fail."""
         self.aborted_by = error
-        if self.timer is not None:
+        if self.timer is not None and not self.timer.expired():
             self.timer.reschedule(now)
 
     def record(self, now: float) -> RequestRecord:

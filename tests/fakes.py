@@ -5,7 +5,7 @@ import heapq
 import itertools
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 
 class ManualClock:
@@ -43,8 +43,13 @@ class ManualClock:
             heapq.heappush(self._timers, (when, next(self._numbers), timer))
         return timer
 
-    def timeout_at(self, when: float | None) -> asyncio.Timeout:
+    def timeout_at(self, when: float) -> asyncio.Timeout:
         return _ManualTimeout(self, when)
+
+    def current_task(self) -> asyncio.Task[Any]:
+        task = asyncio.current_task()
+        assert task is not None
+        return task
 
     async def advance(self, seconds: float) -> None:
         """Move on by so many seconds."""

@@ -235,8 +235,7 @@ class Exchange:
         assert session is not None, "start() comes first"
         self._waiting_since = now = self._clock.now()
         body = self._body
-        self._opening = task = asyncio.current_task()
-        assert task is not None
+        self._opening = task = self._clock.current_task()
         cancelling = task.cancelling()
         self._watch(now)
         try:

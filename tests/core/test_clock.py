@@ -55,3 +55,70 @@ async def test_the_manual_clocks_timeouts_can_be_moved() -> None:
     await clock.advance(6.0)
     with pytest.raises(TimeoutError):
         await waiting
+
+
+async def test_a_timeout_that_is_moved_away_does_not_fire_at_its_old_moment() -> None:
+    clock = LoopClock()
+    async with clock.timeout_at(clock.now()) as timer:
+        timer.reschedule(clock.now() + 60.0)
+        await asyncio.sleep(0.01)
+    assert not timer.expired()
+
+
+async def test_a_timeout_that_is_moved_nearer_fires_then() -> None:
+    clock = LoopClock()
+
+    async def wait() -> None:
+        async with clock.timeout_at(clock.now() + 60.0) as timer:
+            timer.reschedule(clock.now())
+            await asyncio.Event().wait()
+
+    with pytest.raises(TimeoutError):
+        await wait()
+
+
+async def test_a_timeout_that_was_switched_off_never_fires() -> None:
+    clock = LoopClock()
+    async with clock.timeout_at(clock.now()) as timer:
+        timer.reschedule(None)
+        await asyncio.sleep(0.01)
+
+
+async def test_a_cancellation_from_elsewhere_is_not_taken_for_a_timeout() -> None:
+    clock = LoopClock()
+
+    async def wait() -> None:
+        async with clock.timeout_at(clock.now() + 60.0):
+            await asyncio.Event().wait()
+
+    waiting = asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+
+async def test_a_cancellation_from_elsewhere_beside_a_timeout_goes_first() -> None:
+    clock = LoopClock()
+    entered = asyncio.Event()
+
+    async def wait() -> None:
+        async with clock.timeout_at(clock.now() + 0.001):
+            entered.set()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                asyncio.current_task().cancel()  # type: ignore[union-attr]
+                raise
+
+    waiting = asyncio.create_task(wait())
+    await entered.wait()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+
+async def test_an_error_inside_passes_a_timeout() -> None:
+    clock = LoopClock()
+    with pytest.raises(ZeroDivisionError):
+        async with clock.timeout_at(clock.now() + 60.0):
+            raise ZeroDivisionError

@@ -192,25 +192,28 @@ class _Down:
 def begin_call(request: GenerateRequest) -> GenerateRequest:
     """The request with the beginning of the call that it demands; itself if it demands none.
 
-    A named tool is called once, as OpenAI does it.
+    A named tool is called once, as OpenAI does it. It is then the only one that the
+    engine hears of: with its name begun too, what llama.cpp streams of the arguments
+    lacks their first brace (xllamacpp 2026.10).
     """
+    tools = request.tools
     match request.tool_choice:
         case NamedTool(name=name):
-            opening = f'{_CALL_BEGINS}{{"name": {jsonio.dumps_text(name)}'
+            tools = tuple(tool for tool in tools if tool.name == name)
             parallel: bool | None = False
         case "required":
-            opening = _CALL_BEGINS
             parallel = request.parallel_tool_calls
         case _:
             return request
     *earlier, last = request.messages
     if last.role is Role.ASSISTANT and not last.tool_calls:
-        turns = (*earlier, attrs.evolve(last, content=last.text + opening))
+        turns = (*earlier, attrs.evolve(last, content=last.text + _CALL_BEGINS))
     else:
-        turns = (*request.messages, Message(role=Role.ASSISTANT, content=opening))
+        turns = (*request.messages, Message(role=Role.ASSISTANT, content=_CALL_BEGINS))
     return attrs.evolve(
         request,
         messages=turns,
+        tools=tools,
         tool_choice="required",
         parallel_tool_calls=parallel,
         # There will be no text that it could shape, and llama.cpp would let it win.

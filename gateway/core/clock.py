@@ -68,7 +68,9 @@ class LoopClock:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self.now = self._loop.time
+        # The scale of both loops' own time, but without uvloop's rounding to a
+        # millisecond and to the beginning of the turn.
+        self.now = time.monotonic
 
     def wall(self) -> float:
         return time.time()

@@ -266,9 +266,6 @@ class BackendError(GatewayError):
     reason = "backend_error"
     kind: ClassVar[str] = "error"
 
-    fails_over: ClassVar[bool] = True
-    """Whether another upstream may be tried before the first event."""
-
 
 class UpstreamUnreachable(BackendError):
     """No connection came about: refused, DNS, unreachable, the engine restarting."""

@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import Final
 from aiohttp import web
 
 from gateway import __version__
-from gateway.config.effective import bind_address
+from gateway.config.effective import api_keys, bind_address
 from gateway.config.schema import Config
 from gateway.core.clock import LoopClock
 from gateway.core.errors import ShuttingDown
@@ -35,12 +37,16 @@ SAME_SIGNAL_S: Final = 0.5
 COLLECT_EVERY: Final = 10_000
 """New container objects between two looks at the youngest; Python's own is 700."""
 
+RESTART_S: Final = 1.0
+"""When it is worth coming back to a daemon that a service manager starts anew."""
+
 LAST_WORDS_S: Final = 2.0
 """For those whom the end of the grace period cuts off to be told so."""
 
 
 def serve(config: Config, config_path: Path | None) -> int:
     """Run the daemon until a signal ends it; returns the exit code."""
+    _fill_standard_streams()
     logs = telemetry_logs.setup(config.logging.level, config.logging.format)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -140,7 +146,10 @@ class Life:
         try:
             await web.TCPSite(runner, host, port, backlog=1024).start()
         except OSError as error:
-            reason = error.strerror or str(error)
+            reason = str(error)
+            if error.errno and not isinstance(error, socket.gaierror):
+                # asyncio's own text says the address once more.
+                reason = os.strerror(error.errno)
             log.error("cannot listen on %s port %d: %s", host, port, reason)
             return False
         port = runner.addresses[0][1]
@@ -174,7 +183,7 @@ class Life:
         impatient.cancel()
         if not idle.done():
             log.warning("drain_forced n=%d", service.active, extra={"event": "drain_forced"})
-            service.abort(ShuttingDown("The gateway is shutting down.", retry_after_s=1.0))
+            service.abort(_shutting_down())
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LAST_WORDS_S):
                     await idle
@@ -184,7 +193,7 @@ class Life:
     async def end_leftovers(self, _app: web.Application) -> None:
         """Whoever still runs here outlived the drain, or there was none."""
         self._daemon.service.begin_drain()
-        self._daemon.service.abort(ShuttingDown("The gateway is shutting down."))
+        self._daemon.service.abort(_shutting_down())
 
     async def close_backends(self, _app: web.Application) -> None:
         for upstream in self._daemon.pool.upstreams:
@@ -192,14 +201,29 @@ class Life:
         await self._daemon.http.close()
 
 
+def _shutting_down() -> ShuttingDown:
+    return ShuttingDown("The gateway is shutting down.", retry_after_s=RESTART_S)
+
+
 def _invitation(url: str, daemon: Daemon) -> str:
-    key = " -H 'Authorization: Bearer YOUR-KEY'" if daemon.config.auth.api_key else ""
+    key = " -H 'Authorization: Bearer YOUR-KEY'" if api_keys(daemon.config) else ""
     return f"""
   Ready at {url}. Try:
 
     curl {url}/v1/chat/completions{key} -H 'Content-Type: application/json' \\
       -d '{{"model": "default", "messages": [{{"role": "user", "content": "Say hello."}}]}}'
 """
+
+
+def _fill_standard_streams() -> None:
+    """Whoever starts us may have closed them, and the next descriptors get their numbers.
+
+    libuv aborts the process when it closes one of its own below 3, and anything that is
+    printed would end up in somebody's connection.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -175,9 +175,6 @@ async def wire(config: Config, *, clock: Clock, logs: Logs) -> Daemon:
         scrape_content_type=CONTENT_TYPE,
         clock=clock,
     )
-    table = app.routes(chat=chat, models=models, ops=ops)
-    metrics = Metrics(__version__, routes=[(method, template) for method, template, _ in table])
-    pool.listeners.append(lambda: metrics.set_models(_model_labels(pool, default_model)))
     edge = Edge(
         callers=Callers(api_keys(config)),
         clock=clock,
@@ -185,9 +182,12 @@ async def wire(config: Config, *, clock: Clock, logs: Logs) -> Daemon:
         origins=OriginPolicy(config.server.allowed_origins),
         metrics_public=config.server.metrics_public,
     )
+    application = app.application(app.routes(chat=chat, models=models, ops=ops), edge)
+    metrics = Metrics(__version__, routes=app.templates(application))
+    pool.listeners.append(lambda: metrics.set_models(_model_labels(pool, default_model)))
     daemon = Daemon(
         config=config,
-        app=app.application(table, edge),
+        app=application,
         connections=_connections(config, clock=clock, metrics=metrics),
         service=service,
         pool=pool,

@@ -51,6 +51,11 @@ class Breaker:
     def closed(self) -> bool:
         return self.state is State.CLOSED
 
+    @property
+    def doubted(self) -> bool:
+        """Whether a request has found it gone since it was last seen alive."""
+        return self._failures > 0
+
     def failed(self, now: float) -> None:
         """A request found the engine gone."""
         self._failures += 1

@@ -69,9 +69,10 @@ class HealthMonitor:
     async def _watch(self, upstream: Upstream) -> None:
         due_at = self._clock.now()
         while True:
-            # Requests may find it down at any time: then it is asked every second,
-            # so that it serves again within two of its return.
-            if not upstream.up or self._clock.now() >= due_at:
+            # Requests may find it gone at any time: then it is asked within a second,
+            # and every second, so that it serves again within two of its return.
+            doubted = not upstream.up or upstream.breaker.doubted
+            if doubted or self._clock.now() >= due_at:
                 await self.check(upstream)
                 due_at = self._clock.now() + UP_INTERVAL_S
             await self._clock.sleep(DOWN_INTERVAL_S)

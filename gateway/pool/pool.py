@@ -49,7 +49,7 @@ class Pool:
                 "The model's backend does not answer at the moment.",
                 retry_after_s=self.retry_after_s,
             )
-        raise ModelNotFound(self._not_found(model), param="model")
+        raise ModelNotFound(self._not_found(), param="model")
 
     def load(self, model: str, *, waiting: int, service_time_s: float) -> Load:
         serving = self.serving(model)
@@ -73,9 +73,10 @@ class Pool:
         for listener in self.listeners:
             listener()
 
-    def _not_found(self, model: str) -> str:
+    def _not_found(self) -> str:
+        """Names what there is. What was asked for is the caller's own text, and is not repeated."""
         names = [info.id for info in self.models()]
         offered = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
-        return f"There is no model {model!r} here. " + (
+        return "There is no such model here. " + (
             f"Models: {offered}." if names else "No model is installed."
         )

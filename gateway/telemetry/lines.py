@@ -64,6 +64,9 @@ def request_level(exchange: Exchange) -> int:
         status < 400 or (status == 503 and exchange.route == "/ready")
     ):
         return logging.DEBUG
+    if exchange.record is not None:
+        # A stream that broke had a 200 in its head.
+        status = max(status, exchange.record.status)
     return logging.WARNING if status >= 500 and status != 503 else logging.INFO
 
 

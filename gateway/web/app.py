@@ -36,3 +36,12 @@ def application(table: Sequence[Route], edge: Edge) -> web.Application:
         else:
             app.router.add_route(method, template, handler)
     return app
+
+
+def templates(app: web.Application) -> list[tuple[str, str]]:
+    """Method and template of every route, as `middleware.route_of` spells them."""
+    return [
+        (route.method, route.resource.canonical)
+        for route in app.router.routes()
+        if route.resource is not None
+    ]

@@ -93,6 +93,7 @@ class Inference:
             response = EventSourceResponse(
                 headers=self._headers(visit, answer),
                 allow_all_methods=True,
+                sep="\n",  # as our own records end
                 ping_interval=PING_INTERVAL_S,
                 send_timeout=None,  # The connection itself cuts off who does not read.
             )

@@ -6,6 +6,7 @@ envelope of an error here, and every request is told of exactly once here.
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -166,7 +167,7 @@ def _is_local(web_request: web.Request) -> bool:
 
 def _say_when(error: GatewayError, headers: CIMultiDict[str]) -> None:
     if error.retry_after_s is not None:
-        headers[hdrs.RETRY_AFTER] = str(max(1, round(error.retry_after_s)))
+        headers[hdrs.RETRY_AFTER] = str(max(1, math.ceil(error.retry_after_s)))
     if isinstance(error, Unauthorized):
         headers[hdrs.WWW_AUTHENTICATE] = "Bearer"
     elif isinstance(error, MethodNotAllowed):

@@ -126,7 +126,7 @@ class FakeEngine:
         self.connections += 1
         self._writers.add(writer)
         try:
-            while (request := await _request(reader)) is not None:
+            while (request := await read_request(reader)) is not None:
                 self.requests.append(request)
                 await self._play(self._scripts.popleft(), reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError):
@@ -163,7 +163,7 @@ class FakeEngine:
                 writer.close()
 
 
-async def _request(reader: asyncio.StreamReader) -> Request | None:
+async def read_request(reader: asyncio.StreamReader) -> Request | None:
     """The next request of a connection; None when it has ended."""
     try:
         text = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")

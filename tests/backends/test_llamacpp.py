@@ -158,10 +158,14 @@ def test_a_required_call_is_begun_for_the_model() -> None:
     assert begun.output_format is None
 
 
-def test_a_named_tool_is_called_once_and_by_its_name() -> None:
-    request = attrs.evolve(REQUEST, tool_choice=NamedTool("get_time"), parallel_tool_calls=True)
+def test_a_named_tool_is_called_once_since_the_engine_hears_of_no_other() -> None:
+    tools = (Tool("get_weather"), Tool("get_time"), Tool("get_time_zone"))
+    request = attrs.evolve(
+        REQUEST, tools=tools, tool_choice=NamedTool("get_time"), parallel_tool_calls=True
+    )
     begun = begin_call(request)
-    assert opening(request) == '<tool_call>[{"name": "get_time"'
+    assert opening(request) == "<tool_call>["
+    assert begun.tools == (Tool("get_time"),)
     assert begun.tool_choice == "required"
     assert begun.parallel_tool_calls is False
 

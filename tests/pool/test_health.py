@@ -68,6 +68,19 @@ async def test_one_that_requests_found_gone_is_asked_soon_and_not_after_the_long
     await asyncio.gather(watching, return_exceptions=True)
 
 
+async def test_one_that_a_single_request_found_gone_is_known_to_be_down_within_a_second() -> None:
+    ward = Ward()
+    watching = asyncio.create_task(ward.monitor.run())
+    await ward.clock.advance(1.0)
+    ward.engine.alive = DOWN
+    ward.upstream.breaker.failed(ward.clock.now())
+    assert ward.is_up()
+    await ward.clock.advance(1.0)
+    assert not ward.is_up()
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)
+
+
 async def test_a_slow_probe_says_nothing_while_the_engine_works_for_us(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

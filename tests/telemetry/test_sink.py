@@ -109,6 +109,12 @@ def test_closing_writes_what_is_left(slow: Slow) -> None:
     assert slow.lines == [b"last words"]
 
 
+def test_a_closed_one_is_flushed_without_waiting_for_nobody(sink: LineSink[str]) -> None:
+    sink.put("last")
+    assert sink.close()
+    assert sink.flush(timeout_s=0.01)
+
+
 def test_closing_leaves_a_writer_that_hangs(slow: Slow, sink: LineSink[str]) -> None:
     slow.gate.clear()
     sink.put("stuck")

@@ -117,7 +117,7 @@ test: $(venv)/.installed-dev $(venv)/.installed-model ## Run the tests on the em
 	@$(python) -m pytest -m 'not ollama' $(ARGS)
 
 .PHONY: test-ollama
-test-ollama: $(venv)/.installed-dev ## Run the tests that need a real Ollama (on PATH or $OLLAMA_BIN)
+test-ollama: $(venv)/.installed-dev $(venv)/.installed-model ## Run the tests that need a real Ollama (on PATH or $OLLAMA_BIN)
 	@ollama=$${OLLAMA_BIN:-$$(command -v ollama)} && test -x "$$ollama" \
 		|| $(call fail,no Ollama: put ollama on PATH or set OLLAMA_BIN to the program); \
 	OLLAMA_BIN="$$ollama" exec $(python) -m pytest -m ollama $(ARGS)

@@ -261,6 +261,9 @@ class Exchange:
                 raise _failed_to_open(error) from error
             raise
         self._opening = None
+        self._body = (
+            b""  # It is on its way; a large one need not be kept for as long as the answer.
+        )
         self._response = response
         self._content = response.content
         self.status = response.status

@@ -24,7 +24,7 @@ DEPTH_MAX: Final = 64
 """Nesting that no client needs and that would cost a recursive reader its stack."""
 
 
-def parse_body(body: bytes) -> Json:
+def parse_body(body: bytes | bytearray) -> Json:
     """Read a client's body.
 
     Raises:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import signal
@@ -19,6 +18,7 @@ from gateway.config.effective import api_keys, bind_address
 from gateway.config.schema import Config
 from gateway.core.clock import LoopClock
 from gateway.core.errors import ShuttingDown
+from gateway.daemon import process
 from gateway.daemon.background import background
 from gateway.daemon.wiring import Daemon, wire
 from gateway.telemetry import logs as telemetry_logs
@@ -34,9 +34,6 @@ EX_SOFTWARE: Final = 70
 SAME_SIGNAL_S: Final = 0.5
 """A terminal and a supervisor may both pass on one Ctrl-C: that is one signal."""
 
-COLLECT_EVERY: Final = 10_000
-"""New container objects between two looks at the youngest; Python's own is 700."""
-
 RESTART_S: Final = 1.0
 """When it is worth coming back to a daemon that a service manager starts anew."""
 
@@ -46,8 +43,10 @@ LAST_WORDS_S: Final = 2.0
 
 def serve(config: Config, config_path: Path | None) -> int:
     """Run the daemon until a signal ends it; returns the exit code."""
-    _fill_standard_streams()
+    process.fill_standard_streams()
+    process.give_memory_back()
     logs = telemetry_logs.setup(config.logging.level, config.logging.format)
+    process.make_room_for_connections(config.limits)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(_serve(config, config_path, logs))
@@ -77,24 +76,12 @@ async def _serve(config: Config, config_path: Path | None, logs: telemetry_logs.
             await runner.setup()
             if not await life.listen(runner):
                 return EX_UNAVAILABLE
-            spare_the_collector()
+            process.spare_the_collector()
             await stop.wanted.wait()
             return await life.drain(runner)
         finally:
             await runner.cleanup()
             log.info("stopped")
-
-
-def spare_the_collector() -> None:
-    """Make garbage collections rare, and have them pass over what never becomes garbage.
-
-    A request leaves hardly any cycles behind, yet by Python's own thresholds its
-    objects make the collector walk the whole heap many times a second: 60 of 450
-    microseconds a request (bench/overhead.py).
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(COLLECT_EVERY, 20, 50)
 
 
 class Stop:
@@ -163,6 +150,9 @@ class Life:
         """Once we listen. Then say that requests are welcome; on a terminal, how to send one."""
         await self._listening.wait()
         await self._daemon.warm_up.run()
+        for upstream in self._daemon.pool.upstreams:
+            # What is loaded now, was not when it was last asked.
+            await self._daemon.health.check(upstream)
         log.info("ready", extra={"event": "ready"})
         if sys.stderr is not None and sys.stderr.isatty():
             self._daemon.logs.flush()
@@ -213,17 +203,6 @@ def _invitation(url: str, daemon: Daemon) -> str:
     curl {url}/v1/chat/completions{key} -H 'Content-Type: application/json' \\
       -d '{{"model": "default", "messages": [{{"role": "user", "content": "Say hello."}}]}}'
 """
-
-
-def _fill_standard_streams() -> None:
-    """Whoever starts us may have closed them, and the next descriptors get their numbers.
-
-    libuv aborts the process when it closes one of its own below 3, and anything that is
-    printed would end up in somebody's connection.
-    """
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
-    os.close(descriptor)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

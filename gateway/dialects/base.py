@@ -69,7 +69,7 @@ class Dialect(Protocol):
 
     stream_content_type: str
 
-    def parse(self, body: bytes) -> Parsed:
+    def parse(self, body: bytes | bytearray) -> Parsed:
         """Raises MalformedRequest, InvalidRequest (with `param`), TooLarge."""
         ...
 

@@ -61,7 +61,7 @@ class OpenAIChat:
         self._limits = limits
         self._generation = generation
 
-    def parse(self, body: bytes) -> Parsed:
+    def parse(self, body: bytes | bytearray) -> Parsed:
         """Raises MalformedRequest, InvalidRequest (with `param`), TooLarge."""
         document = jsonio.parse_body(body)
         if not isinstance(document, dict):

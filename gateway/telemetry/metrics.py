@@ -75,7 +75,7 @@ PHASES: Final = ("reading", "queued", "waiting", "streaming")
 
 CLOSE_REASONS: Final = (
     *("header_timeout", "body_timeout", "keepalive_timeout", "write_stall", "evicted"),
-    *("too_many_connections", "bad_http", "drain"),
+    *("too_many_connections", "bad_http"),
 )
 """Why we, not the client, closed a connection."""
 

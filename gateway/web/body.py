@@ -19,7 +19,7 @@ _RETRY_AFTER_S: Final = 1.0
 
 
 class BodyBudget:
-    """Bytes of all bodies that are being read, and how many there may be.
+    """Bytes of all bodies that are held, and how many there may be.
 
     It counts what has arrived, not what was announced: sixteen clients who announce
     4 MiB and send nothing would otherwise lock out everybody else.
@@ -40,7 +40,7 @@ class BodyBudget:
     def _take(self, size: int) -> None:
         if self._bytes + size > self._bytes_max:
             raise MemoryPressure(
-                "Too many large requests are being received. Please try again.",
+                "Too many large requests are being handled. Please try again.",
                 retry_after_s=_RETRY_AFTER_S,
             )
         self._bytes += size
@@ -71,9 +71,13 @@ class BodyShare:
 
 
 async def read_body(
-    web_request: web.Request, limits: Limits, timeouts: Timeouts, budget: BodyBudget
-) -> bytes:
-    """The whole body. One that has already arrived costs no timer and no share of the budget.
+    web_request: web.Request, limits: Limits, timeouts: Timeouts, share: BodyShare
+) -> bytes | bytearray:
+    """The whole body. One that has already arrived costs no timer.
+
+    Args:
+        share: Grows by the body; held by the caller for as long as what was in
+            the body is, so that large requests which wait for a slot count too.
 
     Raises:
         TooLarge: Announced so, or found so; nothing is read after that.
@@ -91,18 +95,18 @@ async def read_body(
             body = content.read_nowait()
             if len(body) > limits.body_bytes_max:
                 raise body_too_large(limits.body_bytes_max)
+            share.grow(len(body))
             return body
         continue_if_expected(web_request)
         # Not a list of pieces: each of many tiny ones would cost 40 bytes.
         received = bytearray()
-        with budget.share() as share:
-            async with asyncio.timeout(timeouts.body_timeout_seconds):
-                while piece := await content.readany():
-                    if len(received) + len(piece) > limits.body_bytes_max:
-                        raise body_too_large(limits.body_bytes_max)
-                    share.grow(len(piece))
-                    received += piece
-        return bytes(received)
+        async with asyncio.timeout(timeouts.body_timeout_seconds):
+            while piece := await content.readany():
+                if len(received) + len(piece) > limits.body_bytes_max:
+                    raise body_too_large(limits.body_bytes_max)
+                share.grow(len(piece))
+                received += piece
+        return received
     except TimeoutError:
         raise BodyTimeout("The body did not arrive in time.") from None
     except (RequestPayloadError, HttpProcessingError):

@@ -18,7 +18,7 @@ The good path pays for one check of the head, two calls and a handful of attribu
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final, Protocol
 
 import attrs
 from aiohttp import HttpVersion11, hdrs, web
@@ -48,9 +48,7 @@ from gateway.web.head import (
 from gateway.web.hosts import HostPolicy
 from gateway.web.limits import Verdict
 from gateway.web.refusals import EncodeError, refusal_response
-
-if TYPE_CHECKING:
-    from gateway.web.server import GatewayServer
+from gateway.web.stall import StallWatch
 
 log = logging.getLogger("gateway.web")
 
@@ -64,9 +62,6 @@ WIRE_OVERHEAD: Final = 8
 WIRE_SLACK_BYTES: Final = 64 * 1024
 """Chunked framing may cost eight bytes on the wire for each byte of the body (one-byte chunks
 cost six) and this much more; above that it is all chunk extensions."""
-
-WRITE_CHECKS: Final = 4
-"""How often in write_timeout_seconds it is seen whether the client still reads."""
 
 _RETRY_AFTER_S: Final = 1.0
 
@@ -91,7 +86,7 @@ class ConnectionSettings:
         on_refusal: For the log line and the metric.
         on_closed: Why we, not the client, closed a connection: header_timeout,
             keepalive_timeout, body_timeout, write_stall, evicted,
-            too_many_connections, bad_http, drain.
+            too_many_connections, bad_http.
         health_path: What is answered on connections of the reserve, to GET.
     """
 
@@ -103,6 +98,26 @@ class ConnectionSettings:
     on_refusal: OnRefusal
     on_closed: Callable[[str], None]
     health_path: str = "/health"
+
+
+class Registry(Protocol):
+    """What connections know of each other; the server that made them.
+
+    Attributes:
+        draining: Every answer is now the last one of its connection.
+    """
+
+    draining: bool
+
+    def admit(self, connection: "GatewayConnection", address: str) -> Verdict: ...
+
+    def head_complete(self, connection: "GatewayConnection") -> None:
+        """It has sent the head of its first request."""
+        ...
+
+    def may_linger(self, connection: "GatewayConnection") -> bool:
+        """Whether it may stay open for its client to read a refusal."""
+        ...
 
 
 class GatewayConnection(RequestHandler):
@@ -117,18 +132,17 @@ class GatewayConnection(RequestHandler):
         "_health_only",
         "_line_ended",
         "_lingers",
-        "_progress_at",
         "_refused",
-        "_server",
+        "_registry",
         "_settings",
-        "_stall_timer",
-        "_taken_bytes",
+        "_stall_watch",
     )
 
     def __init__(
         self,
-        server: "GatewayServer",
+        server: web.Server,
         *,
+        registry: Registry,
         settings: ConnectionSettings,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
@@ -145,7 +159,7 @@ class GatewayConnection(RequestHandler):
             read_bufsize=READ_BUFFER_BYTES,
             lingering_time=0.0,  # Replaced by _linger().
         )
-        self._server = server
+        self._registry = registry
         self._settings = settings
         self._health_only = False
         # Of the head that is being received:
@@ -159,9 +173,7 @@ class GatewayConnection(RequestHandler):
         self._refused = False
         self._answered: web.BaseRequest | None = None
         self._lingers = False
-        self._stall_timer: asyncio.TimerHandle | None = None
-        self._taken_bytes = 0
-        self._progress_at = 0.0
+        self._stall_watch: StallWatch | None = None
 
     # --- The connection's beginning and end ---------------------------------
 
@@ -169,7 +181,7 @@ class GatewayConnection(RequestHandler):
         super().connection_made(transport)
         peer = self.peername
         address = peer[0] if isinstance(peer, tuple) else ""
-        match self._server.admit(self, address):
+        match self._registry.admit(self, address):
             case Verdict.HEALTH_ONLY:
                 self._health_only = True
             case Verdict.REFUSED:
@@ -177,9 +189,8 @@ class GatewayConnection(RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
-        if self._stall_timer is not None:
-            self._stall_timer.cancel()
-            self._stall_timer = None
+        if self._stall_watch is not None:
+            self._stall_watch.end()
 
     def close(self) -> None:
         super().close()
@@ -213,17 +224,6 @@ class GatewayConnection(RequestHandler):
             self._settings.on_closed("header_timeout")
             self.force_close()
 
-    def begin_drain(self) -> None:
-        """Close if idle; else the answer in progress is the last one.
-
-        A connection that has not sent its first request yet may still do so.
-        """
-        waiter = self._waiter
-        idle = waiter is not None and not waiter.done()
-        if idle and self._request_count and not self._head_bytes:
-            self._settings.on_closed("drain")
-            self.force_close()
-
     def _process_keepalive(self) -> None:
         closed_before = self._force_close
         super()._process_keepalive()
@@ -240,12 +240,12 @@ class GatewayConnection(RequestHandler):
         _parse(self, data)
         if len(messages) > waiting:
             self._check_messages(waiting)
-            return
-        waiter = self._waiter
-        if waiter is None or waiter.done():
-            self._count_body(data)
-        else:
-            self._count_head(data)
+        elif data:
+            waiter = self._waiter
+            if waiter is None or waiter.done():
+                self._count_body(data)
+            else:
+                self._count_head(data)
 
     def _check_messages(self, first: int) -> None:
         """Requests were received; some with their bodies, and the last may be none."""
@@ -270,7 +270,7 @@ class GatewayConnection(RequestHandler):
         self._head_bytes = 0
         if self._headless:
             self._headless = False
-            self._server.head_complete(self)
+            self._registry.head_complete(self)
 
     def _is_health(self, message: RawRequestMessage) -> bool:
         return message.method == hdrs.METH_GET and message.path == self._settings.health_path
@@ -367,7 +367,9 @@ class GatewayConnection(RequestHandler):
             request.content.is_eof()
             and request.keep_alive
             and not self._refused
-            and not self._server.draining
+            # The head of a stream that began earlier has promised that the
+            # connection stays: the next request on it hears of the drain.
+            and (not self._registry.draining or resp.prepared)
         ):
             return _finish(self, request, resp, start_time)
         return self._finish_and_close(request, resp, start_time)
@@ -385,7 +387,7 @@ class GatewayConnection(RequestHandler):
             return result
         if response.status == 408 and unread:
             self._settings.on_closed("body_timeout")
-        if (unread or self._refused) and self._server.may_linger(self):
+        if (unread or self._refused) and self._registry.may_linger(self):
             await self._linger(transport)
         if transport.get_write_buffer_size():
             self._watch_writes(transport)
@@ -412,47 +414,22 @@ class GatewayConnection(RequestHandler):
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self._stall_timer is not None and self.transport is not None:
-            self._stall_timer.cancel()
-            self._stall_timer = None
+        if self._stall_watch is not None and self.transport is not None:
+            self._stall_watch.end()
 
     def _watch_writes(self, transport: asyncio.Transport) -> None:
-        """Cut the client off once it has taken nothing for write_timeout_seconds.
+        if self._stall_watch is None or not self._stall_watch.watching:
+            self._stall_watch = StallWatch(
+                transport,
+                timeout_s=self._settings.timeouts.write_timeout_seconds,
+                bytes_written=self._bytes_written,
+                on_stall=lambda: self._settings.on_closed("write_stall"),
+                loop=self._loop,
+            )
 
-        A timer exists only while something waits to be taken.
-        """
-        if self._stall_timer is None:
-            self._taken_bytes = self._bytes_taken(transport)
-            self._progress_at = self._loop.time()
-            self._arm_stall_timer(transport)
-
-    def _arm_stall_timer(self, transport: asyncio.Transport) -> None:
-        self._stall_timer = self._loop.call_later(
-            self._settings.timeouts.write_timeout_seconds / WRITE_CHECKS,
-            self._check_writes,
-            transport,
-        )
-
-    def _check_writes(self, transport: asyncio.Transport) -> None:
-        self._stall_timer = None
-        if not transport.get_write_buffer_size():
-            return
-        now = self._loop.time()
-        taken = self._bytes_taken(transport)
-        if taken != self._taken_bytes:
-            self._taken_bytes = taken
-            self._progress_at = now
-        elif now - self._progress_at >= self._settings.timeouts.write_timeout_seconds:
-            self._settings.on_closed("write_stall")
-            transport.abort()
-            return
-        self._arm_stall_timer(transport)
-
-    def _bytes_taken(self, transport: asyncio.Transport) -> int:
-        """What the kernel has taken of the answer; the buffer alone also grows meanwhile."""
+    def _bytes_written(self) -> int:
         request = self._current_request or self._answered
-        written = 0 if request is None else request.writer.output_size
-        return written - transport.get_write_buffer_size()
+        return 0 if request is None else request.writer.output_size
 
 
 def _too_many() -> TooManyConnections:

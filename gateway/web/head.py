@@ -55,39 +55,62 @@ def check_head(
         method: Upper case.
         target: The request target as it was sent, not decoded.
     """
-    if version not in (HttpVersion11, HttpVersion10):
-        return HttpVersionNotSupported("This server speaks HTTP/1.1 and HTTP/1.0.")
+    if (
+        version is HttpVersion11
+        and headers.get(HOST) in hosts.known
+        and target[:1] == "/"
+        and target.isascii()
+        and "#" not in target
+        and TRANSFER_ENCODING not in headers
+        and EXPECT not in headers
+    ):
+        # As nearly all are. (Two Host headers don't get past the parser.)
+        return None
+    return (
+        _check_version(version)
+        or _check_host(headers, hosts)
+        or _check_target(method, target, hosts)
+        or _check_offers(version, headers)
+    )
+
+
+def _check_version(version: HttpVersion) -> GatewayError | None:
+    if version in (HttpVersion11, HttpVersion10):
+        return None
+    return HttpVersionNotSupported("This server speaks HTTP/1.1 and HTTP/1.0.")
+
+
+def _check_host(headers: CIMultiDictProxy[str], hosts: HostPolicy) -> GatewayError | None:
     host_headers = headers.getall(HOST, ())
     if len(host_headers) != 1:
         return BadHttp("A request needs exactly one Host header.")
-    if host_headers[0] not in hosts.known and not hosts.allows(host_headers[0]):
+    if not hosts.allows(host_headers[0]):
         return Forbidden("This host name is not served here; see server.allowed_hosts.")
-    if not (target.startswith("/") and target.isascii() and "#" not in target):
-        refusal = _check_odd_target(method, target, hosts)
-        if refusal is not None:
-            return refusal
-    if method == "CONNECT":
-        return BadHttp("CONNECT is for proxies.")
-    if TRANSFER_ENCODING in headers and not _is_plain_chunked(version, headers):
-        return BadHttp("The only Transfer-Encoding is chunked, once, in HTTP/1.1.")
-    if EXPECT in headers and not is_continue_expected(headers):
-        return ExpectationFailed("The only expectation that can be met is 100-continue.")
     return None
 
 
-def _check_odd_target(method: str, target: str, hosts: HostPolicy) -> GatewayError | None:
-    """Targets that don't begin with a slash, or hold what no URL may hold."""
+def _check_target(method: str, target: str, hosts: HostPolicy) -> GatewayError | None:
+    if method == "CONNECT":
+        return BadHttp("CONNECT is for proxies.")
     if not target.isascii() or "#" in target:
         return BadHttp("The request target holds a character that a URL can't have.")
-    if target == "*" and method == "OPTIONS":
+    if target.startswith("/") or (target == "*" and method == "OPTIONS"):
         return None
     # RFC 9112 section 3.2.2: in absolute-form the authority counts, whatever Host says.
     scheme, separator, rest = target.partition("://")
     if not separator or scheme.lower() not in ("http", "https"):
         return BadHttp("The request target must be a path.")
-    authority = rest.partition("/")[0].partition("?")[0]
-    if not hosts.allows(authority):
+    if not hosts.allows(rest.partition("/")[0].partition("?")[0]):
         return Forbidden("This host name is not served here; see server.allowed_hosts.")
+    return None
+
+
+def _check_offers(version: HttpVersion, headers: CIMultiDictProxy[str]) -> GatewayError | None:
+    if TRANSFER_ENCODING in headers and not _is_plain_chunked(version, headers):
+        return BadHttp("The only Transfer-Encoding is chunked, once, in HTTP/1.1.")
+    expectations = headers.getall(EXPECT, ())
+    if expectations and [each.lower() for each in expectations] != ["100-continue"]:
+        return ExpectationFailed("The only expectation that can be met is 100-continue.")
     return None
 
 
@@ -100,12 +123,6 @@ def _is_plain_chunked(version: HttpVersion, headers: CIMultiDictProxy[str]) -> b
         and encodings[0].lower() == "chunked"
         and CONTENT_LENGTH not in headers
     )
-
-
-def is_continue_expected(headers: CIMultiDictProxy[str]) -> bool:
-    """Whether the client waits for a 100 before it sends the body."""
-    expectations = headers.getall(EXPECT, ())
-    return len(expectations) == 1 and expectations[0].lower() == "100-continue"
 
 
 def check_body_head(headers: CIMultiDictProxy[str], body_bytes_max: int) -> GatewayError | None:

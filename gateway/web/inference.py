@@ -16,7 +16,7 @@ from gateway.core.messages import Event, fold
 from gateway.core.ticket import ANONYMOUS
 from gateway.dialects.base import Dialect, Encoder, Parsed, ReplyHead
 from gateway.service import Answer, Service
-from gateway.web.body import BodyBudget, read_body
+from gateway.web.body import BodyBudget, BodyShare, read_body
 from gateway.web.visit import VISIT, Visit
 
 log = logging.getLogger("gateway.web")
@@ -57,20 +57,24 @@ class Inference:
         visit = web_request[VISIT]
         if web_request.content_type != "application/json":
             raise UnsupportedMediaType("The body must be sent as Content-Type: application/json.")
-        body = await read_body(web_request, self._limits, self._timeouts, self._bodies)
+        with self._bodies.share() as share:
+            parsed = await self._parse(web_request, share)
+            head = ReplyHead(
+                id=visit.id,
+                created=int(self._clock.wall()),
+                model=self._service.model_named(parsed.request.model),
+            )
+            encoder = self._dialect.encoder(parsed, head)
+            if parsed.request.stream:
+                return await self._stream(web_request, visit, parsed, encoder)
+            return await self._whole(visit, parsed, encoder)
+
+    async def _parse(self, web_request: web.Request, share: BodyShare) -> Parsed:
+        # The bytes of the body live no longer than this call.
+        body = await read_body(web_request, self._limits, self._timeouts, share)
         if len(body) > PARSED_IN_A_THREAD_BYTES:
-            parsed = await asyncio.to_thread(self._dialect.parse, body)
-        else:
-            parsed = self._dialect.parse(body)
-        head = ReplyHead(
-            id=visit.id,
-            created=int(self._clock.wall()),
-            model=self._service.model_named(parsed.request.model),
-        )
-        encoder = self._dialect.encoder(parsed, head)
-        if parsed.request.stream:
-            return await self._stream(web_request, visit, parsed, encoder)
-        return await self._whole(visit, parsed, encoder)
+            return await asyncio.to_thread(self._dialect.parse, body)
+        return self._dialect.parse(body)
 
     async def _whole(self, visit: Visit, parsed: Parsed, encoder: Encoder) -> web.StreamResponse:
         async def consume(answer: Answer) -> web.Response:

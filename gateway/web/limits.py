@@ -93,7 +93,7 @@ class ConnectionTable(Generic[C]):
         return Admission(verdict, evicted)
 
     def head_complete(self, connection: C) -> None:
-        """It sent a request; called again for each further one, so it is cheap."""
+        """It has sent a request; harmless for one that is not in the table."""
         self._deadlines.pop(connection, None)
 
     def forget(self, connection: C) -> None:

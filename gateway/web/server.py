@@ -38,10 +38,9 @@ class GatewayServer(web.Server):
             settings.limits, settings.timeouts.head_timeout_seconds
         )
         self._head_timer: asyncio.TimerHandle | None = None
-        self.head_complete = self._table.head_complete
 
     def __call__(self) -> GatewayConnection:
-        return GatewayConnection(self, settings=self._settings, loop=self._loop)
+        return GatewayConnection(self, registry=self, settings=self._settings, loop=self._loop)
 
     def admit(self, connection: GatewayConnection, address: str) -> Verdict:
         """Whether a new connection is served; closes another one for it if need be."""
@@ -50,6 +49,9 @@ class GatewayServer(web.Server):
             admission.evicted.evict()
         self._arm_head_timer()
         return admission.verdict
+
+    def head_complete(self, connection: GatewayConnection) -> None:
+        self._table.head_complete(connection)
 
     def may_linger(self, connection: GatewayConnection) -> bool:
         """Whether a refused client is given time to read: not where there are too many of them."""
@@ -60,10 +62,12 @@ class GatewayServer(web.Server):
         self._table.forget(cast(GatewayConnection, handler))
 
     def begin_drain(self) -> None:
-        """From now on each connection ends with its answer; idle ones end now. Harmless twice."""
+        """From now on each answer is the last one of its connection, and says so.
+
+        Idle connections stay until the end: their client may be about to send a
+        request, and closing under it would lose that without an answer.
+        """
         self.draining = True
-        for connection in self.connections:
-            cast(GatewayConnection, connection).begin_drain()
 
     def cut_overdue(self, now: float) -> None:
         """Close the connections whose first head is overdue."""
@@ -119,7 +123,7 @@ class GatewayRunner(web.AppRunner):
         self._guard: AcceptGuard | None = None
 
     def begin_drain(self) -> None:
-        """Close idle connections; every answer from now on closes its own."""
+        """Every answer from now on says that it is the last one of its connection."""
         if self._server is not None:
             cast(GatewayServer, self._server).begin_drain()
 

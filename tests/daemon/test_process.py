@@ -1,0 +1,48 @@
+import gc
+import resource
+from collections.abc import Iterator
+
+import pytest
+
+from gateway.config.schema import Limits
+from gateway.daemon import process
+
+
+@pytest.fixture
+def _limits_restored() -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.usefixtures("_limits_restored")
+def test_the_soft_limit_on_files_is_raised_above_what_connections_may_use() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    process.make_room_for_connections(Limits(connections_max=300))
+    soft, still_hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert soft >= 300 + process.OTHER_FILES
+    assert still_hard == hard
+
+
+@pytest.mark.usefixtures("_limits_restored")
+def test_a_limit_that_is_high_enough_is_left_alone() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    process.make_room_for_connections(Limits(connections_max=1))
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
+
+
+def test_the_collector_still_runs_but_seldom() -> None:
+    before = gc.get_threshold()
+    try:
+        process.spare_the_collector()
+        assert gc.isenabled()
+        assert gc.get_threshold()[0] > before[0]
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*before)
+
+
+def test_asking_the_allocator_to_give_memory_back_fails_nowhere() -> None:
+    process.give_memory_back()

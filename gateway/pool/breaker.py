@@ -29,6 +29,9 @@ TRANSITIONS: Final = {
     (State.CLOSED, Signal.PROBE_FAILED): State.OPEN,
     (State.CLOSED, Signal.PROBE_SUCCEEDED): State.CLOSED,
     (State.OPEN, Signal.COOLED_DOWN): State.HALF_OPEN,
+    # A check that was under way when it opened has asked too early to count.
+    (State.OPEN, Signal.PROBE_SUCCEEDED): State.OPEN,
+    (State.OPEN, Signal.PROBE_FAILED): State.OPEN,
     (State.HALF_OPEN, Signal.PROBE_SUCCEEDED): State.CLOSED,
     (State.HALF_OPEN, Signal.PROBE_FAILED): State.OPEN,
 }

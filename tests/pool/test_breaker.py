@@ -51,3 +51,11 @@ def test_it_counts_afresh_after_it_has_closed() -> None:
 def test_every_move_leads_to_a_known_state_and_every_state_can_be_left() -> None:
     assert {state for state, _ in TRANSITIONS} == set(State)
     assert {signal for _, signal in TRANSITIONS} == set(Signal)
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_a_probe_that_began_before_it_opened_does_not_close_it(alive: bool) -> None:
+    breaker = Breaker(failures_max=1)
+    breaker.failed(0.0)
+    breaker.probed(alive, 0.5)
+    assert breaker.state is State.OPEN

@@ -109,3 +109,14 @@ async def test_a_model_installed_just_now_is_found_by_a_refresh_at_most_once_a_s
     await ward.clock.advance(1.5)
     await ward.monitor.refresh()
     assert ward.upstream.serves("new")
+
+
+@pytest.mark.parametrize("alive", [None, DOWN])
+async def test_two_looks_at_once_are_no_contradiction(alive: UpstreamUnreachable | None) -> None:
+    ward = Ward()
+    ward.engine.alive = DOWN
+    await ward.monitor.check(ward.upstream)
+    await ward.clock.advance(2.0)
+    ward.engine.alive = alive
+    await asyncio.gather(*(ward.monitor.check(ward.upstream) for _ in range(2)))
+    assert ward.is_up() == (alive is None)

@@ -337,7 +337,6 @@ def test_every_reason_not_to_be_ready_is_told() -> None:
                         up=up,
                         slots=1,
                         busy=1,
-                        has_default_model=True,
                         holds_default_model=True,
                     ),
                 ),

@@ -12,7 +12,6 @@ class UpstreamStatistics:
 
     Attributes:
         up: It was reached, and has not failed since.
-        has_default_model: It offers the default model.
         holds_default_model: The model is in its memory, as far as it tells.
     """
 
@@ -20,7 +19,6 @@ class UpstreamStatistics:
     up: bool
     slots: int
     busy: int
-    has_default_model: bool
     holds_default_model: bool
 
 

@@ -96,19 +96,26 @@ class Daemon:
             up=upstream.up,
             slots=upstream.slots,
             busy=upstream.in_flight,
-            has_default_model=model is not None,
             holds_default_model=holds,
         )
 
 
 async def wire(config: Config, *, clock: Clock, logs: Logs) -> Daemon:
-    """Put the parts together; asks an Ollama whether it is there when the kind is `auto`."""
+    """Put the parts together; asks an Ollama whether it is there when the kind is `auto`.
+
+    Raises:
+        ConfigError: What can only be seen now is wrong, such as a model file that is missing.
+    """
     http = HttpClient(timeouts=config.timeouts, limits=config.limits, clock=clock)
     await http.start()
-    upstreams = [
-        await _upstream(name, backend, config, http=http, clock=clock)
-        for name, backend in {DEFAULT_UPSTREAM: config.backend, **config.upstreams}.items()
-    ]
+    try:
+        upstreams = [
+            await _upstream(name, backend, config, http=http, clock=clock)
+            for name, backend in {DEFAULT_UPSTREAM: config.backend, **config.upstreams}.items()
+        ]
+    except BaseException:
+        await http.close()
+        raise
     pool = Pool(upstreams=upstreams)
     default_model = _default_model(config, [upstream.backend for upstream in upstreams])
 

@@ -1,4 +1,4 @@
-"""How the gateway bears what goes wrong: slow clients, big bodies, SIGTERM, clients who leave.
+"""How the gateway bears attacks and what goes wrong: hostile requests, broken engines, SIGTERM.
 
     python bench/faults.py [--quick] [--only NAME …] [--soak SECONDS] [--json FILE]
 
@@ -22,12 +22,29 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import attrs
 
-from bench import drain, leaving, memory, processes, series, slow_clients
+from bench import (
+    broken_engines,
+    drain,
+    fuzz,
+    hostile,
+    hostile_json,
+    keys,
+    leaving,
+    memory,
+    processes,
+    series,
+    slow_clients,
+)
 from bench.figures import Figure
 from bench.processes import Cores
 from bench.sites import Site
 
 FIGURES: Final[dict[str, Callable[[Site], Iterator[Figure]]]] = {
+    "hostile": hostile.hostile_http,
+    "auth": keys.authentication,
+    "json": hostile_json.hostile_json,
+    "backend": broken_engines.backend_faults,
+    "fuzz": fuzz.wire_fuzz,
     "ready": memory.ready_and_idle,
     "slow-1600": slow_clients.slow_clients_1600,
     "slow-10000": slow_clients.slow_clients_10000,

@@ -124,8 +124,12 @@ class Child:
         text = Path("/proc/net/tcp").read_text()
         return figures.established_in_tcp(text, self.port)
 
+    def log(self) -> str:
+        """What it wrote so far."""
+        return self._log_path.read_text(errors="replace")
+
     def _told(self, what: str) -> str:
-        log = self._log_path.read_text(errors="replace")[-LOG_SHOWN_MAX:]
+        log = self.log()[-LOG_SHOWN_MAX:]
         return f"{self._log_path.stem} {what}; its log ends:\n{log}"
 
     def terminate(self) -> None:
@@ -187,11 +191,13 @@ def gateway(
     slots: int = 64,
     waiting_max: int = 64,
     more: str = "",
+    environment: Mapping[str, str] | None = None,
 ) -> Child:
     """The gateway as its user starts it, every feature on: queue, metrics, one JSON line a request.
 
     Args:
         more: TOML of further tables.
+        environment: Variables besides those that every child gets.
     """
     port = free_port()
     path = directory / f"gateway-{port}.toml"
@@ -206,6 +212,7 @@ def gateway(
         ready_path="/ready",
         log_path=directory / f"gateway-{port}.log",
         cores=cores,
+        environment=environment,
     )
 
 

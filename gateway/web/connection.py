@@ -242,10 +242,13 @@ class GatewayConnection(RequestHandler):
             self._check_messages(waiting)
         elif data:
             waiter = self._waiter
-            if waiter is None or waiter.done():
-                self._count_body(data)
-            else:
+            # There is none either while a request is handled, or until aiohttp's task of
+            # the connection has begun: what came with the connection itself is of a head.
+            idle = self._headless and not self._close if waiter is None else not waiter.done()
+            if idle:
                 self._count_head(data)
+            else:
+                self._count_body(data)
 
     def _check_messages(self, first: int) -> None:
         """Requests were received; some with their bodies, and the last may be none."""

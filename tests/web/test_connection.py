@@ -60,6 +60,21 @@ async def test_who_sends_a_line_and_no_more_is_told_so() -> None:
         assert [error.reason for error in edge.refusals.told] == ["header_timeout"]
 
 
+@pytest.mark.parametrize("line", [b"GET /health HTTP/1.1\r\n", b"GET /hea"])
+async def test_a_line_that_came_with_the_connection_is_one_that_was_read(line: bytes) -> None:
+    """It was lost when it came before aiohttp's task of the connection had begun."""
+    async with running() as edge:
+        connection = edge.server()
+        connection.connection_made(FullTransport(waiting=0))
+        connection.data_received(line)
+        await edge.settle()
+        pass_time(edge, HEAD_TIMEOUT_S + 1.0)
+        await edge.settle()
+        told = [error.status for error in edge.refusals.told]
+        assert told == ([408] if line.endswith(b"\n") else [])
+        connection.connection_lost(None)
+
+
 async def test_a_header_now_and_then_does_not_move_the_deadline() -> None:
     async with running() as edge:
         client = await edge.send(b"GET /health HTTP/1.1\r\n", *[b"X-A: b\r\n"] * 5)

@@ -7,12 +7,13 @@ before its first event, and is told of once, whatever became of it.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Final, TypeVar
 
 import attrs
 
 from gateway.admission.admission import Admission
-from gateway.backends.base import EventStream
+from gateway.backends.base import EventStream, InferenceBackend
 from gateway.backends.choices import Choices
 from gateway.core.clock import Clock, Timeout
 from gateway.core.errors import (
@@ -26,7 +27,7 @@ from gateway.core.errors import (
     UpstreamDisconnected,
     UpstreamUnreachable,
 )
-from gateway.core.messages import Event, Finished, GenerateRequest, Timings, Usage
+from gateway.core.messages import Event, GenerateRequest, Timings, Usage
 from gateway.core.ticket import Caller, Outcome, RequestRecord, Ticket
 from gateway.pool.pool import Pool
 from gateway.pool.upstream import Upstream
@@ -54,33 +55,42 @@ class Answer:
         queue_s: How long it waited for its slot.
     """
 
-    __slots__ = ("_first", "_story", "_stream", "ignored", "queue_s")
+    __slots__ = ("_answers", "_first", "_stream", "ignored", "queue_s")
 
     def __init__(
-        self, stream: EventStream, story: "_Story", first: Sequence[Event], ignored: tuple[str, ...]
+        self,
+        stream: EventStream,
+        first: Sequence[Event],
+        *,
+        answers: int,
+        ignored: tuple[str, ...],
+        queue_s: float,
     ) -> None:
         self._stream = stream
-        self._story = story
+        self._answers = answers
         self._first: Sequence[Event] | None = first
         self.ignored = ignored
-        self.queue_s = story.queue_s
+        self.queue_s = queue_s
 
-    async def read(self) -> Sequence[Event]:
+    @property
+    def whole(self) -> bool:
+        """Whether the engine has said all; what was read last is then the end."""
+        return len(self._stream.ends) == self._answers
+
+    def read(self) -> Awaitable[Sequence[Event]]:
         """The next events, as many as came together; empty when all answers are finished.
 
-        Raises:
+        Not a coroutine itself: a token costs one frame less on its way.
+
+        Raises, when awaited:
             BackendError, RequestTimeout: The answer broke.
         """
-        events = self._first
-        if events is not None:
-            self._first = None
-        else:
-            events = await self._stream.read()
-        if events:
-            last = events[-1]
-            if type(last) is Finished:
-                self._story.finished(last)
-        return events
+        first, self._first = self._first, None
+        return self._stream.read() if first is None else _now(first)
+
+
+async def _now(events: Sequence[Event]) -> Sequence[Event]:
+    return events
 
 
 class Service:
@@ -169,9 +179,19 @@ class Service:
         try:
             ticket = await self._admit(story, ignored)
             self._accept(story)
-            result = await self._attempts(ticket, story, consume, ignored)
-            story.end()
-            return result
+            for attempts_left in reversed(range(ATTEMPTS_MAX)):
+                try:
+                    result = await self._attempt(ticket, story, consume, ignored)
+                    story.end()
+                    return result
+                except (BackendError, Overloaded) as error:
+                    if (
+                        story.first_event_at is not None
+                        or not attempts_left
+                        or not self._another_try(ticket, story, error)
+                    ):
+                        raise
+            raise AssertionError("the last attempt returns or raises")
         except GatewayError as error:
             story.fail(error)
             raise
@@ -199,25 +219,6 @@ class Service:
         self._worker.fail_waiting(error)
         return len(self._accepted)
 
-    async def _attempts(
-        self,
-        ticket: Ticket,
-        story: "_Story",
-        consume: Callable[[Answer], Awaitable[T]],
-        ignored: tuple[str, ...],
-    ) -> T:
-        for attempts_left in reversed(range(ATTEMPTS_MAX)):
-            try:
-                return await self._attempt(ticket, story, consume, ignored)
-            except (BackendError, Overloaded) as error:
-                if (
-                    story.first_event_at is not None
-                    or not attempts_left
-                    or not self._another_try(ticket, story, error)
-                ):
-                    raise
-        raise AssertionError("the last attempt returns or raises")
-
     async def _attempt(
         self,
         ticket: Ticket,
@@ -225,52 +226,59 @@ class Service:
         consume: Callable[[Answer], Awaitable[T]],
         ignored: tuple[str, ...],
     ) -> T:
+        """A slot, an open stream, its first events; then they are the consumer's.
+
+        One coroutine for all of it, since every token passes through each.
+        """
+        request = ticket.request
+        clock = self._clock
         try:
             async with self._worker.lease(ticket) as upstream:
-                story.leased(upstream.name, self._clock.now())
+                backend = upstream.backend
+                started_at = clock.now()
+                story.leased(upstream.name, started_at)
                 try:
-                    return await self._generate(upstream, ticket, story, consume, ignored)
-                except (BackendError, UpstreamBusy, RequestTimeout) as error:
+                    # The deadline cuts short whatever this task awaits inside: for a
+                    # stream until its first event, then the stream's own bound.
+                    async with clock.timeout_at(ticket.deadline_at) as timer:
+                        story.timer = timer
+                        async with self._open(backend, request) as stream:
+                            story.stream = stream
+                            first = await stream.read()
+                            story.first_event_at = clock.now()
+                            upstream.breaker.succeeded()
+                            if request.stream:
+                                timer.reschedule(ticket.arrived_at + self._stream_timeout_s)
+                            unsupported = backend.unsupported(request)
+                            result = await consume(
+                                Answer(
+                                    stream,
+                                    first,
+                                    answers=request.n,
+                                    ignored=ignored + unsupported,
+                                    queue_s=story.queue_s,
+                                )
+                            )
+                    self._service_time.observe(clock.now() - started_at)
+                    return result
+                except TimeoutError:
+                    error = story.aborted_by or RequestTimeout(
+                        "The answer was not there in time. Ask for fewer tokens, or stream it."
+                    )
+                    self._hold_against(upstream, error)
+                    raise error from None
+                except GatewayError as error:
                     self._hold_against(upstream, error)
                     raise
+                finally:
+                    story.timer = None
         except asyncio.QueueFull:
             raise self._admission.queue_full(ticket.model) from None
 
-    async def _generate(
-        self,
-        upstream: Upstream,
-        ticket: Ticket,
-        story: "_Story",
-        consume: Callable[[Answer], Awaitable[T]],
-        ignored: tuple[str, ...],
-    ) -> T:
-        """An open stream and its first events; then they are the consumer's."""
-        request = ticket.request
-        backend = upstream.backend
-        clock = self._clock
-        started_at = clock.now()
-        try:
-            # The deadline cuts short whatever this task awaits inside: for a
-            # stream until its first event, then the stream's own bound.
-            async with clock.timeout_at(ticket.deadline_at) as timer:
-                story.timer = timer
-                opened = backend.open(request) if request.n == 1 else Choices(backend, request)
-                async with opened as stream:
-                    first = await stream.read()
-                    story.first_event_at = clock.now()
-                    upstream.breaker.succeeded()
-                    if request.stream:
-                        timer.reschedule(ticket.arrived_at + self._stream_timeout_s)
-                    unsupported = backend.unsupported(request)
-                    result = await consume(Answer(stream, story, first, ignored + unsupported))
-            self._service_time.observe(clock.now() - started_at)
-            return result
-        except TimeoutError:
-            raise story.aborted_by or RequestTimeout(
-                "The answer was not there in time. Ask for fewer tokens, or stream it."
-            ) from None
-        finally:
-            story.timer = None
+    def _open(
+        self, backend: InferenceBackend, request: GenerateRequest
+    ) -> AbstractAsyncContextManager[EventStream]:
+        return backend.open(request) if request.n == 1 else Choices(backend, request)
 
     async def _admit(self, story: "_Story", ignored: tuple[str, ...]) -> Ticket:
         def admit() -> Ticket:
@@ -302,10 +310,10 @@ class Service:
         ticket.tried.add(story.upstream)
         return bool(self._pool.serving(ticket.model, ticket.tried))
 
-    def _hold_against(
-        self, upstream: Upstream, error: BackendError | UpstreamBusy | RequestTimeout
-    ) -> None:
+    def _hold_against(self, upstream: Upstream, error: GatewayError) -> None:
         """Tell of a broken attempt. Where nobody was there too often, nobody is sent any more."""
+        if not isinstance(error, (BackendError, UpstreamBusy, RequestTimeout)):
+            return  # It refused what was asked, or we break off.
         self._attempt_failed(error.kind)
         if isinstance(error, (UpstreamUnreachable, UpstreamDisconnected)):
             upstream.breaker.failed(self._clock.now())
@@ -345,9 +353,7 @@ class _Story:
         self.first_event_at: float | None = None
         self.timer: Timeout | None = None
         self.aborted_by: GatewayError | None = None
-        self.answers = 0
-        self.usage = Usage()
-        self.timings = Timings()
+        self.stream: EventStream | None = None
         self._outcome: Outcome = "refused"
         self._status = 200
         self._reason = ""
@@ -362,16 +368,9 @@ class _Story:
         self.attempts += 1
         self.leased_at = now
 
-    def finished(self, event: Finished) -> None:
-        self.answers += 1
-        if self.answers == 1:
-            self.usage, self.timings = event.usage, event.timings
-        else:
-            self.usage, self.timings = self.usage + event.usage, self.timings + event.timings
-
     def end(self) -> None:
         """The consumer is done."""
-        if self.answers == self.request.n:
+        if self.stream is not None and len(self.stream.ends) == self.request.n:
             self._outcome = "completed"
         else:
             self.leave()
@@ -399,7 +398,8 @@ class _Story:
 
     def record(self, now: float) -> RequestRecord:
         total_s = now - self.arrived_at
-        backend_s = self.timings.total_s
+        usage, timings = self._counted()
+        backend_s = timings.total_s
         if backend_s is None and self.leased_at is not None:
             backend_s = now - self.leased_at
         first = self.first_event_at
@@ -417,7 +417,15 @@ class _Story:
             first_token_s=None if first is None else first - self.arrived_at,
             total_s=total_s,
             backend_s=backend_s,
-            usage=self.usage,
-            timings=self.timings,
+            usage=usage,
+            timings=timings,
             attempts=self.attempts,
         )
+
+    def _counted(self) -> tuple[Usage, Timings]:
+        """What the engine has said of the answers that are whole."""
+        usage, timings = Usage(), Timings()
+        for count, end in enumerate(() if self.stream is None else self.stream.ends):
+            usage = usage + end.usage if count else end.usage
+            timings = timings + end.timings if count else end.timings
+        return usage, timings

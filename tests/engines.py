@@ -81,6 +81,7 @@ class _Run:
     def __init__(self, engine: ScriptedEngine, steps: list[Any]) -> None:
         self._engine = engine
         self._steps = steps
+        self.ends: list[Finished] = []
 
     async def __aenter__(self) -> "_Run":
         if self._steps and isinstance(self._steps[0], GatewayError):
@@ -106,6 +107,7 @@ class _Run:
             elif isinstance(step, GatewayError):
                 raise step
             else:
+                self.ends += [event for event in step if isinstance(event, Finished)]
                 return list(step)
         return []
 

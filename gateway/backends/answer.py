@@ -53,10 +53,10 @@ class AnswerStream:
         "_events_left",
         "_events_max",
         "_exchange",
-        "_finished",
         "_reader",
         "_refuse",
         "_require",
+        "ends",
     )
 
     def __init__(
@@ -74,7 +74,7 @@ class AnswerStream:
         self._require = require
         self._events_max = _UNBOUNDED if max_tokens is None else max_tokens + SLACK_EVENTS
         self._events_left = self._events_max
-        self._finished = False
+        self.ends: list[Finished] = []
 
     async def __aenter__(self) -> Self:
         if self._require is not None:
@@ -98,9 +98,10 @@ class AnswerStream:
 
     async def read(self) -> Sequence[Event]:
         reader = self._reader
-        while not self._finished:
+        exchange = self._exchange
+        while not self.ends:
             try:
-                data = await self._exchange.read_some()
+                data = await exchange.read_some()
             except (UpstreamDisconnected, RequestTimeout):
                 events = reader.salvage()
                 if not events:
@@ -110,18 +111,17 @@ class AnswerStream:
             if not events:
                 continue
             self._events_left -= len(events)
-            if isinstance(events[-1], Finished):
-                self._finished = True
-                self._exchange.finish()
+            last = events[-1]
+            if type(last) is Finished:
+                self.ends.append(last)
+                exchange.finish()
             elif self._events_left < 0:
-                self._finished = True
                 return self._cut(events)
             return events
         return ()
 
     def _cut(self, events: list[Event]) -> Sequence[Event]:
         """End an answer that runs on and on. Leaving the block then closes the connection."""
-        return [
-            *events[: self._events_left],
-            Finished(FinishReason.LENGTH, Usage(completion=self._events_max)),
-        ]
+        end = Finished(FinishReason.LENGTH, Usage(completion=self._events_max))
+        self.ends.append(end)
+        return [*events[: self._events_left], end]

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 import attrs
 
-from gateway.core.messages import Event, GenerateRequest
+from gateway.core.messages import Event, Finished, GenerateRequest
 
 OWNER_DEFAULT: Final = "gateway"
 
@@ -56,6 +56,11 @@ class Probe:
 
 class EventStream(Protocol):
     """One running request at an engine."""
+
+    @property
+    def ends(self) -> Sequence[Finished]:
+        """The `Finished` that were handed out so far, one for each whole answer."""
+        ...
 
     async def read(self) -> Sequence[Event]:
         """The next events, at least one; empty only after `Finished` was handed out.

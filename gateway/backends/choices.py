@@ -11,7 +11,7 @@ from types import TracebackType
 import attrs
 
 from gateway.backends.base import EventStream, InferenceBackend
-from gateway.core.messages import Event, GenerateRequest
+from gateway.core.messages import Event, Finished, GenerateRequest
 
 
 class Choices:
@@ -23,6 +23,7 @@ class Choices:
         self._drawn = 0
         self._answer: AbstractAsyncContextManager[EventStream] | None = None
         self._stream: EventStream | None = None
+        self.ends: list[Finished] = []
 
     async def __aenter__(self) -> EventStream:
         await self._draw()
@@ -41,11 +42,13 @@ class Choices:
     async def read(self) -> Sequence[Event]:
         assert self._stream is not None
         events = await self._stream.read()
-        if events or self._drawn == self._request.n:
-            return events
-        await self.__aexit__(None, None, None)
-        await self._draw()
-        return await self._stream.read()
+        if not events and self._drawn < self._request.n:
+            await self.__aexit__(None, None, None)
+            await self._draw()
+            events = await self._stream.read()
+        if events and isinstance(events[-1], Finished):
+            self.ends.append(events[-1])
+        return events
 
     async def _draw(self) -> None:
         request = self._request

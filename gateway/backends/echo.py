@@ -164,7 +164,7 @@ class _Echo:
         self._request = request
         self._script = script
         self._handed_out = 0
-        self._ended = False
+        self.ends: list[Finished] = []
         self._events: Iterator[Event] = iter(())
 
     async def __aenter__(self) -> Self:
@@ -193,20 +193,22 @@ class _Echo:
 
     async def read(self) -> Sequence[Event]:
         script = self._script
-        if self._ended:
+        if self.ends:
             return ()
         # Also when it is 0: a burst must not keep the loop from its other work.
         await self._clock.sleep(script.pace_s if self._handed_out else script.first_s)
         events: list[Event] = []
-        while len(events) < (1 if script.pace_s else _BATCH) and not self._ended:
+        while len(events) < (1 if script.pace_s else _BATCH) and not self.ends:
             if self._handed_out in (script.break_after, script.stall_after):
                 # What came before the fault is handed out first.
                 if events:
                     break
                 await self._fail()
-            events.append(next(self._events))
+            event = next(self._events)
+            events.append(event)
             self._handed_out += 1
-            self._ended = isinstance(events[-1], Finished)
+            if isinstance(event, Finished):
+                self.ends.append(event)
         return events
 
     async def _fail(self) -> NoReturn:

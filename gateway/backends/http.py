@@ -21,7 +21,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 import gateway
-from gateway.backends.reading import read_any
+from gateway.backends.reading import arrival, take
 from gateway.config.schema import Limits, Timeouts
 from gateway.core import jsonio
 from gateway.core.clock import Clock, Timer
@@ -295,8 +295,11 @@ class Exchange:
         """
         if self._received:
             self._waiting_since = self._clock.now()
+        content = self._content
         try:
-            data = await read_any(self._content)
+            while (arriving := arrival(content)) is not None:
+                await arriving
+            data = take(content)
         except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
             raise _failed_to_read(error) from error
         self._waiting_since = None

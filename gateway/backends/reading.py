@@ -7,23 +7,35 @@ more than translating it. Here the buffer is emptied in one go, and the parser
 entered only if it was stopped. A test holds this to what readany() does.
 """
 
+from collections.abc import Coroutine
+from typing import Any
+
 import aiohttp
 
 
-async def read_any(content: aiohttp.StreamReader) -> bytes:
-    """As `content.readany()`: what has come, or waits for some; empty at the end."""
+def arrival(content: aiohttp.StreamReader) -> Coroutine[Any, Any, None] | None:
+    """What to await until something may have come; None when there is something, or the end.
+
+    Not a coroutine itself: a token costs one frame less on its way.
+
+    Raises:
+        Exception: That of the body, if it broke.
+    """
     if type(content) is not aiohttp.StreamReader:  # an answer without a body
-        return await content.readany()
+        return None
     exception = content.exception()
     if exception is not None:
         raise exception
-    while not content._buffer and not content._eof:
-        await content._wait("read_any")
-    pieces = content._buffer
-    if not pieces:
+    return None if content._buffer or content._eof else content._wait("arrival")
+
+
+def take(content: aiohttp.StreamReader) -> bytes:
+    """All that has come; empty at the end. To be called once `arrival` has nothing to await."""
+    if content.at_eof():
         return b""
     if content._buffer_offset:
         return content.read_nowait()
+    pieces = content._buffer
     data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     pieces.clear()
     content._cursor += content._size

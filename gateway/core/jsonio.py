@@ -7,6 +7,7 @@ write without spaces.
 """
 
 import json
+from collections.abc import Iterable
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
@@ -87,7 +88,9 @@ class LineDecoder(Generic[T]):
 
     def __init__(self, struct: type[T]) -> None:
         self._struct = struct
-        self._decode = msgspec.json.Decoder(struct).decode
+        decoder = msgspec.json.Decoder(struct)
+        self._decode = decoder.decode
+        self._decode_lines = decoder.decode_lines
 
     def __call__(self, line: bytes) -> T:
         """Raises ValueError when the line is not JSON of this shape."""
@@ -100,6 +103,18 @@ class LineDecoder(Generic[T]):
             return msgspec.convert(document, self._struct)
         except (msgspec.MsgspecError, RecursionError) as error:
             raise ValueError("not a line of the expected shape") from error
+
+    def many(self, lines: list[bytes]) -> Iterable[T]:
+        """Reads several lines at once, empty ones aside.
+
+        Where one can't be read, ValueError is raised when the iteration reaches it.
+        """
+        try:
+            if len(lines) == 1:
+                return [self._decode(lines[0])] if lines[0] else []
+            return self._decode_lines(b"\n".join(lines))
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return map(self, filter(None, lines))
 
 
 def _mend(value: Json) -> Json:

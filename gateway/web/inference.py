@@ -2,8 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from typing import Final
 
 from aiohttp import hdrs, web
 from aiohttp_sse import EventSourceResponse
@@ -21,8 +20,6 @@ from gateway.web.visit import VISIT, Visit
 
 log = logging.getLogger("gateway.web")
 
-R = TypeVar("R", bound=web.StreamResponse)
-
 PING_INTERVAL_S: Final = 15.0
 """A comment this often keeps idle proxies from cutting a stream; some clients give
 up after 300 lines without data, so not more often (go-openai)."""
@@ -31,6 +28,30 @@ PARSED_IN_A_THREAD_BYTES: Final = 256 * 1024
 """Larger bodies would hold up everybody else while they are parsed."""
 
 IGNORED_PARAMS: Final = "x-gateway-ignored-params"
+
+
+class EventStreamResponse(EventSourceResponse):
+    """A stream whose head leaves together with the first events, and whose last ones with its end.
+
+    By itself aiohttp sends the head of a stream at once. Here the first events
+    are already there, and each send less is a tenth of what a short stream costs.
+    """
+
+    _send_headers_immediately = False
+
+    def __init__(self, headers: CIMultiDict[str]) -> None:
+        super().__init__(
+            headers=headers,
+            allow_all_methods=True,
+            sep="\n",  # as our own records end
+            ping_interval=PING_INTERVAL_S,
+            send_timeout=None,  # The connection itself cuts off who does not read.
+        )
+        self.ended = False
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        self.ended = True
+        await super().write_eof(data)
 
 
 class Inference:
@@ -85,46 +106,6 @@ class Inference:
             headers[hdrs.CONTENT_TYPE] = "application/json"
             return web.Response(body=encoder.reply(fold(events)), headers=headers)
 
-        return await self._run(visit, parsed, consume)
-
-    async def _stream(
-        self, web_request: web.Request, visit: Visit, parsed: Parsed, encoder: Encoder
-    ) -> web.StreamResponse:
-        response: EventSourceResponse | None = None
-
-        async def consume(answer: Answer) -> EventSourceResponse:
-            nonlocal response
-            response = EventSourceResponse(
-                headers=self._headers(visit, answer),
-                allow_all_methods=True,
-                sep="\n",  # as our own records end
-                ping_interval=PING_INTERVAL_S,
-                send_timeout=None,  # The connection itself cuts off who does not read.
-            )
-            await response.prepare(web_request)
-            async with response:
-                while events := await answer.read():
-                    await response.write(encoder.feed(events))
-            return response
-
-        try:
-            return await self._run(visit, parsed, consume)
-        except ConnectionError:
-            raise  # The client is gone.
-        except Exception as error:
-            if response is None:
-                raise
-            # After the first byte there is no second status; but the client must
-            # not take this for the end of an answer.
-            if not isinstance(error, GatewayError):
-                log.exception("request %s broke while streaming", visit.request_id)
-                error = InternalError("Internal error.")
-            await _fail(response, encoder, visit, error)
-            return response
-
-    async def _run(
-        self, visit: Visit, parsed: Parsed, consume: Callable[[Answer], Awaitable[R]]
-    ) -> R:
         return await self._service.run(
             parsed.request,
             consume,
@@ -134,6 +115,48 @@ class Inference:
             heard=visit.heard,
         )
 
+    async def _stream(
+        self, web_request: web.Request, visit: Visit, parsed: Parsed, encoder: Encoder
+    ) -> web.StreamResponse:
+        response: EventStreamResponse | None = None
+
+        async def consume(answer: Answer) -> EventStreamResponse:
+            nonlocal response
+            response = EventStreamResponse(self._headers(visit, answer))
+            await response.prepare(web_request)
+            async with response:
+                while events := await answer.read():
+                    record = encoder.feed(events)
+                    if answer.whole:
+                        await response.write_eof(record)
+                        break
+                    await response.write(record)
+            return response
+
+        try:
+            return await self._service.run(
+                parsed.request,
+                consume,
+                caller=visit.caller or ANONYMOUS,
+                request_id=visit.request_id,
+                ignored=parsed.ignored,
+                heard=visit.heard,
+            )
+        except ConnectionError:
+            raise  # The client is gone.
+        except Exception as error:
+            if response is None:
+                raise
+            if response.ended:
+                return response  # All was said, and only taken too slowly.
+            # After the first byte there is no second status; but the client must
+            # not take this for the end of an answer.
+            if not isinstance(error, GatewayError):
+                log.exception("request %s broke while streaming", visit.request_id)
+                error = InternalError("Internal error.")
+            await _fail(response, encoder, visit, error)
+            return response
+
     def _headers(self, visit: Visit, answer: Answer) -> CIMultiDict[str]:
         headers = visit.headers(self._clock.now(), answer.queue_s)
         if answer.ignored:
@@ -142,7 +165,7 @@ class Inference:
 
 
 async def _fail(
-    response: EventSourceResponse, encoder: Encoder, visit: Visit, error: GatewayError
+    response: EventStreamResponse, encoder: Encoder, visit: Visit, error: GatewayError
 ) -> None:
     visit.error = error
     response.force_close()

@@ -1,4 +1,4 @@
-"""read_any against aiohttp's own readany on a real connection: the same bytes."""
+"""Reading against aiohttp's own readany on a real connection: the same bytes."""
 
 import asyncio
 
@@ -6,7 +6,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from gateway.backends.reading import read_any
+from gateway.backends.reading import arrival, take
 
 PIECES = [b"a", b"bc", b"d" * 200_000, b"", b"e" * 7, *[b"token "] * 500]
 
@@ -42,6 +42,12 @@ async def client(aiohttp_client: object) -> aiohttp.ClientSession:
     app.router.add_get("/nothing", serve_nothing)
     app.router.add_get("/cut", serve_cut)
     return await aiohttp_client(app)  # type: ignore[operator, no-any-return]
+
+
+async def read_any(content: aiohttp.StreamReader) -> bytes:
+    while (arriving := arrival(content)) is not None:
+        await arriving
+    return take(content)
 
 
 async def read_all(content: aiohttp.StreamReader) -> bytes:

@@ -70,6 +70,24 @@ def test_a_line_of_another_shape_is_a_value_error(line: bytes) -> None:
         LineDecoder(Line)(line)
 
 
+def test_several_lines_are_read_together_and_empty_ones_passed_over() -> None:
+    decode = LineDecoder(Line)
+    assert [line.text for line in decode.many([b'{"text":"a"}', b"", b'{"text":"b"}'])] == [
+        "a",
+        "b",
+    ]
+    assert list(decode.many([b""])) == []
+    assert list(decode.many([])) == []
+
+
+def test_a_line_that_cannot_be_read_spoils_none_before_it() -> None:
+    lines = iter(LineDecoder(Line).many([b'{"text":"a"}', b'{"text":"\\ud800"}', b"junk"]))
+    assert next(lines).text == "a"
+    assert next(lines).text == "\ufffd"
+    with pytest.raises(ValueError):  # noqa: PT011 - any sentence will do
+        next(lines)
+
+
 def test_quote_gives_one_json_string() -> None:
     assert quote('a"b\n\u2028') == '"a\\"b\\n\u2028"'.encode()
     assert dumps_text({"a": [1]}) == '{"a":[1]}'

@@ -33,13 +33,34 @@ _ASSISTANT: Final = _COMMON | {
 _TOOL: Final = _COMMON | {"tool_call_id"}
 
 
+_PLAIN: Final = {
+    "system": Role.SYSTEM,
+    "developer": Role.SYSTEM,
+    "user": Role.USER,
+    "assistant": Role.ASSISTANT,
+}
+
+
 def messages(draft: Draft, value: Json, path: str) -> Fate:
     """Reads the conversation, oldest turn first."""
     turns = fields.array(value, path, length_min=1, length_max=draft.limits.messages_max)
     draft.request["messages"] = tuple(
-        _message(draft, turn, f"{path}[{index}]") for index, turn in enumerate(turns)
+        [
+            _plain(turn) or _message(draft, turn, f"{path}[{index}]")
+            for index, turn in enumerate(turns)
+        ]
     )
     return "asked"
+
+
+def _plain(turn: Json) -> Message | None:
+    """A turn that is a role and a text, as nearly all are; what `_message` would make of it."""
+    if type(turn) is not dict or len(turn) != 2:
+        return None
+    content, role = turn.get("content"), turn.get("role")
+    if type(content) is not str or type(role) is not str or role not in _PLAIN:
+        return None
+    return Message(_PLAIN[role], content)
 
 
 def _message(draft: Draft, value: Json, path: str) -> Message:

@@ -837,3 +837,30 @@ def test_keep_alive_is_a_length(value: Any) -> None:
 )
 def test_keep_alive_never_lasts_for_ever(value: Any) -> None:
     assert refusal(keep_alive=value).param == "keep_alive"
+
+
+@pytest.mark.parametrize("role", ["system", "developer", "user", "assistant"])
+@pytest.mark.parametrize("content", ["", "hi", "\u2028\n", "é" * 10])
+def test_a_plain_turn_is_read_as_any_other(role: str, content: str) -> None:
+    plain = {"role": role, "content": content}
+    # A key that is null is absent, but takes the long way.
+    [short, long] = parse(messages=[plain, plain | {"name": None}]).request.messages
+    assert short == long
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        {"role": "tool", "content": "x"},
+        {"role": "wizard", "content": "x"},
+        {"role": ["user"], "content": "x"},
+        {"role": "user", "contents": "x"},
+        {"role": "user", "content": 1},
+        {"role": None, "content": "x"},
+    ],
+)
+def test_a_turn_that_only_looks_plain_is_refused_as_any_other(turn: dict[str, object]) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        parse(messages=[{"role": "user", "content": "x"}, turn])
+    assert caught.value.param is not None
+    assert caught.value.param.startswith("messages[1]")

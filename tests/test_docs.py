@@ -201,9 +201,9 @@ def test_every_error_code_is_told_and_no_other() -> None:
     assert set(told) == real
 
 
-def test_every_503_says_when_to_come_back() -> None:
+def test_every_429_and_503_says_when_to_come_back() -> None:
     for status, _, _, retry_after in table(README, "status", "code", "when", "Retry-After"):
-        assert (status == "503") == (retry_after == "yes")
+        assert (status in ("429", "503")) == (retry_after == "yes")
 
 
 def test_every_route_is_told_and_no_other() -> None:

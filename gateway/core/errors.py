@@ -216,11 +216,17 @@ class ExpectationFailed(GatewayError):
 
 
 class TooManyConnections(GatewayError):
-    """The address, or the whole daemon, has as many connections as it may have."""
+    """The whole daemon has as many connections as it may have."""
 
     status = 503
     code = "too_many_connections"
     reason = "connections"
+
+
+class TooManyOfOneAddress(TooManyConnections):
+    """This client has as many connections as one may have; others are served."""
+
+    status = 429
 
 
 # --- Refused now, welcome later -------------------------------------------

@@ -37,6 +37,7 @@ from gateway.core.errors import (
     InternalError,
     RequestTimeout,
     TooManyConnections,
+    TooManyOfOneAddress,
 )
 from gateway.web.head import (
     HEAD_BYTES_MAX,
@@ -186,6 +187,12 @@ class GatewayConnection(RequestHandler):
                 self._health_only = True
             case Verdict.REFUSED:
                 self._queue_refusal(_too_many())
+            case Verdict.ADDRESS_REFUSED:
+                self._queue_refusal(
+                    TooManyOfOneAddress(
+                        "Too many connections from this address.", retry_after_s=_RETRY_AFTER_S
+                    )
+                )
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)

@@ -25,6 +25,8 @@ class Verdict(enum.Enum):
     SERVED = enum.auto()
     HEALTH_ONLY = enum.auto()
     """Everything is taken; this one is of the reserve, on which only /health is answered."""
+    ADDRESS_REFUSED = enum.auto()
+    """As REFUSED, because its address has its share already."""
     REFUSED = enum.auto()
     """Not in the table; told so and closed."""
 
@@ -71,7 +73,7 @@ class ConnectionTable(Generic[C]):
         """
         shared_by = _network(address)
         if self._per_address.get(shared_by, 0) >= self._limits.connections_per_address_max:
-            return Admission(Verdict.REFUSED)
+            return Admission(Verdict.ADDRESS_REFUSED)
         evicted = None
         verdict = Verdict.SERVED
         if len(self._addresses) - len(self._reserve) >= self._limits.connections_max:

@@ -25,6 +25,10 @@ def refusal_response(
     headers = {
         hdrs.CONTENT_TYPE: "application/json",
         "x-request-id": request_id,
+        # Nothing was done: as in every answer, see Visit.headers.
+        "openai-processing-ms": "0",
+        "x-gateway-queue-ms": "0",
+        "Server-Timing": "queue;dur=0.0, total;dur=0.0",
         "X-Content-Type-Options": "nosniff",
         hdrs.SERVER: "gateway",
     }

@@ -246,3 +246,24 @@ async def test_a_flood_of_silent_connections_does_not_keep_health_from_answering
             await edge.send(b"")
         assert (await edge.ask(GET_HEALTH)).status == 200
         assert len(edge.server.connections) <= 5
+
+
+async def test_one_address_with_too_many_connections_is_told_so_and_others_are_served(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Loopback is exempt; here 127.0.0.1 stands for a client from elsewhere.
+    monkeypatch.setattr(
+        "gateway.web.limits._network", lambda address: "" if address == "127.0.0.2" else address
+    )
+    async with running(limits=Limits(connections_per_address_max=1)) as edge:
+        assert (await edge.ask(GET_HEALTH)).status == 200
+        second = await edge.connect()
+        reply = await second.some()
+        assert reply.status == 429
+        assert reply.error["code"] == "too_many_connections"
+        assert reply.headers["retry-after"] == "1"
+        assert reply.headers["x-gateway-queue-ms"] == "0"
+        assert await second.rest() == b""
+        other = await edge.connect(local_addr=("127.0.0.2", 0))
+        other.send(GET_HEALTH)
+        assert (await other.some()).status == 200

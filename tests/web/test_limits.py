@@ -74,7 +74,7 @@ def test_a_connection_that_ends_makes_room() -> None:
 def test_an_address_holds_so_many_and_no_more(one: str, other: str, third: str) -> None:
     connections = table(most=10, per_address=1)
     assert connections.admit("a", one, 0.0).verdict is Verdict.SERVED
-    assert connections.admit("b", other, 0.0) == Admission(Verdict.REFUSED)
+    assert connections.admit("b", other, 0.0) == Admission(Verdict.ADDRESS_REFUSED)
     assert connections.admit("c", third, 0.0).verdict is Verdict.SERVED
     connections.forget("a")
     assert connections.admit("d", other, 0.0).verdict is Verdict.SERVED
@@ -124,7 +124,7 @@ def test_no_sequence_breaks_a_bound_or_loses_count(
                 admission = connections.admit(name, address, float(now))
                 if admission.evicted is not None:
                     del held[admission.evicted]
-                if admission.verdict is not Verdict.REFUSED:
+                if admission.verdict not in (Verdict.REFUSED, Verdict.ADDRESS_REFUSED):
                     held[name] = address
             case "head":
                 connections.head_complete(name)

@@ -70,9 +70,6 @@ class ScriptedEngine:
     async def describe(self, model: str) -> ModelInfo:
         return ModelInfo(id=model)
 
-    async def start(self) -> None:
-        pass
-
     async def close(self) -> None:
         pass
 

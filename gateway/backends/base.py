@@ -118,10 +118,6 @@ class InferenceBackend(Protocol):
         """All that the engine tells of one model. Raises as `probe`, and ModelNotFound."""
         ...
 
-    async def start(self) -> None:
-        """Bring up what the backend itself runs. Returns before it is ready."""
-        ...
-
     async def close(self) -> None:
         """Give back connections and children."""
         ...

@@ -138,9 +138,6 @@ class EchoBackend:
             raise _model_not_found()
         return self._info(model)
 
-    async def start(self) -> None:
-        """Nothing."""
-
     async def close(self) -> None:
         """Nothing."""
 

@@ -112,9 +112,6 @@ class LlamaCppBackend:
             on_change=on_change,
         )
 
-    async def start(self) -> None:
-        """Nothing: `run` brings the child up."""
-
     async def run(self) -> None:
         """Start the child and keep it alive until cancelled. Leaves none behind."""
         await self._supervisor.run()

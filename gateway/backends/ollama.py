@@ -129,9 +129,6 @@ class OllamaBackend:
             capabilities=_words(shown.get("capabilities")),
         )
 
-    async def start(self) -> None:
-        """Nothing: an Ollama runs by itself."""
-
     async def close(self) -> None:
         """Nothing: the connections are the client's."""
 

@@ -109,9 +109,6 @@ class OpenAIBackend:
                 return info
         raise _model_not_found()
 
-    async def start(self) -> None:
-        """Nothing: the engine runs by itself."""
-
     async def close(self) -> None:
         """Nothing: the connections are the client's."""
 

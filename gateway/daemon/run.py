@@ -65,7 +65,7 @@ async def _serve(config: Config, config_path: Path | None, logs: telemetry_logs.
     log.info("gateway %s, configuration: %s", __version__, config_path or "defaults")
     daemon = await wire(config, clock=clock, logs=logs)
     life = Life(daemon, stop)
-    daemon.app.on_startup.append(life.start_engines)
+    daemon.app.on_startup.append(life.begin_warm_up)
     daemon.app.on_shutdown.append(life.end_leftovers)
     daemon.app.on_cleanup.append(life.close_backends)
     runner = GatewayRunner(daemon.app, settings=daemon.connections)
@@ -121,11 +121,12 @@ class Life:
         self._daemon = daemon
         self._stop = stop
         self._url = ""
+        self._started = asyncio.Event()
         self._listening = asyncio.Event()
 
-    async def start_engines(self, _app: web.Application) -> None:
-        for upstream in self._daemon.pool.upstreams:
-            await upstream.backend.start()
+    async def begin_warm_up(self, _app: web.Application) -> None:
+        """It goes on in the background: whoever asks meanwhile is answered by /ready."""
+        self._started.set()
 
     async def listen(self, runner: GatewayRunner) -> bool:
         """Whether the address could be had."""
@@ -147,12 +148,13 @@ class Life:
         return True
 
     async def warm_up(self) -> None:
-        """Once we listen. Then say that requests are welcome; on a terminal, how to send one."""
-        await self._listening.wait()
+        """Then say that requests are welcome; on a terminal, how to send one."""
+        await self._started.wait()
         await self._daemon.warm_up.run()
         for upstream in self._daemon.pool.upstreams:
             # What is loaded now, was not when it was last asked.
             await self._daemon.health.check(upstream)
+        await self._listening.wait()
         log.info("ready", extra={"event": "ready"})
         if sys.stderr is not None and sys.stderr.isatty():
             self._daemon.logs.flush()

@@ -73,7 +73,6 @@ class WarmUp:
             arrived_at=now,
             deadline_at=now + LOAD_TIME_MAX_S,
         )
-        self._pool.require(self._model)
         async with (
             self._worker.lease(ticket) as upstream,
             upstream.backend.open(request) as stream,

@@ -245,9 +245,6 @@ def _connections(config: Config, *, clock: Clock, metrics: Metrics) -> Connectio
         metrics.refused(error.reason, error.status)
         refusal_log(error, remote=remote, request_id=request_id)
 
-    def closed(reason: str) -> None:
-        metrics.connection_closed(reason)
-
     return ConnectionSettings(
         timeouts=config.timeouts,
         limits=config.limits,
@@ -257,5 +254,5 @@ def _connections(config: Config, *, clock: Clock, metrics: Metrics) -> Connectio
         encode_error=lambda error, _request_id: openai_errors.body(error),
         new_request_id=new_id,
         on_refusal=refused,
-        on_closed=closed,
+        on_closed=metrics.connection_closed,
     )

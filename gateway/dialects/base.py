@@ -67,8 +67,6 @@ class Dialect(Protocol):
     name: str
     """For logs and metrics: chat_completions, messages…"""
 
-    stream_content_type: str
-
     def parse(self, body: bytes | bytearray) -> Parsed:
         """Raises MalformedRequest, InvalidRequest (with `param`), TooLarge."""
         ...

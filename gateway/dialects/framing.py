@@ -17,17 +17,10 @@ END: Final = b"\n\n"
 DONE: Final = b"data: [DONE]\n\n"
 DONE_PAYLOAD: Final = b"[DONE]"
 
-SSE_CONTENT_TYPE: Final = "text/event-stream"
-
 
 def record(payload: bytes) -> bytes:
     """One event; `payload` is JSON on one line."""
     return DATA + one_line(payload) + END
-
-
-def comment(text: str = "keep-alive") -> bytes:
-    """A line that every client skips; `text` has no line ends."""
-    return b": " + text.encode() + END
 
 
 def one_line(payload: bytes) -> bytes:

@@ -14,7 +14,7 @@ from gateway.core import jsonio
 from gateway.core.errors import GatewayError, InvalidRequest, MalformedRequest
 from gateway.core.jsonio import Json
 from gateway.core.messages import ReasoningEffort
-from gateway.dialects import fields, framing, openai_errors, sampling
+from gateway.dialects import fields, openai_errors, sampling
 from gateway.dialects.base import Parsed, ReplyHead
 from gateway.dialects.draft import (
     Draft,
@@ -55,7 +55,6 @@ class OpenAIChat:
     """POST /v1/chat/completions. See `Dialect`."""
 
     name = "chat_completions"
-    stream_content_type = framing.SSE_CONTENT_TYPE
 
     def __init__(self, limits: Limits, generation: Generation) -> None:
         self._limits = limits

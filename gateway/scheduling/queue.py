@@ -74,9 +74,6 @@ class RequestQueue(asyncio.Queue[Waiting]):
         # The method by which asyncio.Queue's own put wakes a getter.
         self._wakeup_next(self._getters)  # type: ignore[attr-defined]
 
-    def waiting_for(self, model: str) -> int:
-        return sum(1 for ticket in self._waiting if ticket.model == model)
-
     def live(self) -> Iterator[Waiting]:
         """Those whose promise is still open; the queue may be changed meanwhile."""
         return iter([item for item in self._waiting.values() if not item.granted.done()])

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
 
 from aiohttp import hdrs, web
 from aiohttp_sse import EventSourceResponse
@@ -19,6 +20,8 @@ from gateway.web.body import BodyBudget, BodyShare, read_body
 from gateway.web.visit import VISIT, Visit
 
 log = logging.getLogger("gateway.web")
+
+R = TypeVar("R", bound=web.StreamResponse)
 
 PING_INTERVAL_S: Final = 15.0
 """A comment this often keeps idle proxies from cutting a stream; some clients give
@@ -106,14 +109,7 @@ class Inference:
             headers[hdrs.CONTENT_TYPE] = "application/json"
             return web.Response(body=encoder.reply(fold(events)), headers=headers)
 
-        return await self._service.run(
-            parsed.request,
-            consume,
-            caller=visit.caller or ANONYMOUS,
-            request_id=visit.request_id,
-            ignored=parsed.ignored,
-            heard=visit.heard,
-        )
+        return await self._run(visit, parsed, consume)
 
     async def _stream(
         self, web_request: web.Request, visit: Visit, parsed: Parsed, encoder: Encoder
@@ -134,14 +130,7 @@ class Inference:
             return response
 
         try:
-            return await self._service.run(
-                parsed.request,
-                consume,
-                caller=visit.caller or ANONYMOUS,
-                request_id=visit.request_id,
-                ignored=parsed.ignored,
-                heard=visit.heard,
-            )
+            return await self._run(visit, parsed, consume)
         except ConnectionError:
             raise  # The client is gone.
         except Exception as error:
@@ -156,6 +145,19 @@ class Inference:
                 error = InternalError("Internal error.")
             await _fail(response, encoder, visit, error)
             return response
+
+    def _run(
+        self, visit: Visit, parsed: Parsed, consume: Callable[[Answer], Awaitable[R]]
+    ) -> Awaitable[R]:
+        # Not a coroutine itself: every token passes through those above it.
+        return self._service.run(
+            parsed.request,
+            consume,
+            caller=visit.caller or ANONYMOUS,
+            request_id=visit.request_id,
+            ignored=parsed.ignored,
+            heard=visit.heard,
+        )
 
     def _headers(self, visit: Visit, answer: Answer) -> CIMultiDict[str]:
         headers = visit.headers(self._clock.now(), answer.queue_s)

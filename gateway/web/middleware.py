@@ -6,7 +6,6 @@ envelope of an error here, and every request is told of exactly once here.
 
 import asyncio
 import logging
-import math
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -25,6 +24,7 @@ from gateway.core.errors import (
 from gateway.dialects import openai_errors
 from gateway.telemetry.exchange import CLIENT_GONE, METHODS, Exchange
 from gateway.web.origins import OriginPolicy, preflight
+from gateway.web.refusals import say_when
 from gateway.web.visit import VISIT, Visit
 
 log = logging.getLogger("gateway.web")
@@ -99,7 +99,7 @@ class Edge:
         visit.error = error
         headers = visit.headers(self._clock.now(), visit.record.queue_s if visit.record else 0.0)
         headers[hdrs.CONTENT_TYPE] = "application/json"
-        _say_when(error, headers)
+        _explain(error, headers)
         return web.Response(body=openai_errors.body(error), status=error.status, headers=headers)
 
     def _preflight(self, web_request: web.Request, visit: Visit, origin: str) -> web.Response:
@@ -165,9 +165,8 @@ def _is_local(web_request: web.Request) -> bool:
     return remote is not None and (remote == "::1" or remote.startswith("127."))
 
 
-def _say_when(error: GatewayError, headers: CIMultiDict[str]) -> None:
-    if error.retry_after_s is not None:
-        headers[hdrs.RETRY_AFTER] = str(max(1, math.ceil(error.retry_after_s)))
+def _explain(error: GatewayError, headers: CIMultiDict[str]) -> None:
+    say_when(error, headers)
     if isinstance(error, Unauthorized):
         headers[hdrs.WWW_AUTHENTICATE] = "Bearer"
     elif isinstance(error, MethodNotAllowed):

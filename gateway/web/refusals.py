@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import Final
 
 from aiohttp import hdrs, web
+from multidict import CIMultiDict
 
 from gateway.core.clock import Clock
 from gateway.core.errors import GatewayError
+from gateway.web.visit import answer_headers
 
 log = logging.getLogger("gateway.web")
 
@@ -18,22 +20,19 @@ EncodeError = Callable[[GatewayError, str], bytes]
 """An error and the request's id → the JSON envelope."""
 
 
+def say_when(error: GatewayError, headers: CIMultiDict[str]) -> None:
+    """When coming back can help, in whole seconds, at least one."""
+    if error.retry_after_s is not None:
+        headers[hdrs.RETRY_AFTER] = str(max(1, math.ceil(error.retry_after_s)))
+
+
 def refusal_response(
     error: GatewayError, request_id: str, encode_error: EncodeError
 ) -> web.Response:
     """The answer; the connection is closed after it. Holds nothing of what the client sent."""
-    headers = {
-        hdrs.CONTENT_TYPE: "application/json",
-        "x-request-id": request_id,
-        # Nothing was done: as in every answer, see Visit.headers.
-        "openai-processing-ms": "0",
-        "x-gateway-queue-ms": "0",
-        "Server-Timing": "queue;dur=0.0, total;dur=0.0",
-        "X-Content-Type-Options": "nosniff",
-        hdrs.SERVER: "gateway",
-    }
-    if error.retry_after_s is not None:
-        headers[hdrs.RETRY_AFTER] = str(max(1, math.ceil(error.retry_after_s)))
+    headers = answer_headers(request_id, total_s=0.0, queue_s=0.0)
+    headers[hdrs.CONTENT_TYPE] = "application/json"
+    say_when(error, headers)
     response = web.Response(
         status=error.status, body=encode_error(error, request_id), headers=headers
     )

@@ -22,6 +22,26 @@ def new_id() -> str:
     return f"{_run}{next(_numbers):08x}"
 
 
+def answer_headers(request_id: str, *, total_s: float, queue_s: float) -> CIMultiDict[str]:
+    """What every answer carries, errors too.
+
+    Args:
+        queue_s: The part of the time so far that was spent waiting for a slot.
+    """
+    total_ms = total_s * 1000.0
+    queue_ms = queue_s * 1000.0
+    return CIMultiDict(
+        (
+            ("x-request-id", request_id),
+            ("openai-processing-ms", f"{total_ms:.0f}"),
+            ("x-gateway-queue-ms", f"{queue_ms:.0f}"),
+            ("Server-Timing", f"queue;dur={queue_ms:.1f}, total;dur={total_ms:.1f}"),
+            ("X-Content-Type-Options", "nosniff"),
+            ("Server", "gateway"),
+        )
+    )
+
+
 class Visit:
     """Noted by the edge and the handler, told once by the edge.
 
@@ -50,23 +70,8 @@ class Visit:
         self.record = record
 
     def headers(self, now: float, queue_s: float = 0.0) -> CIMultiDict[str]:
-        """What every answer carries, errors too.
-
-        Args:
-            queue_s: The part of the time so far that was spent waiting for a slot.
-        """
-        total_ms = (now - self.arrived_at) * 1000.0
-        queue_ms = queue_s * 1000.0
-        headers = CIMultiDict(
-            (
-                ("x-request-id", self.request_id),
-                ("openai-processing-ms", f"{total_ms:.0f}"),
-                ("x-gateway-queue-ms", f"{queue_ms:.0f}"),
-                ("Server-Timing", f"queue;dur={queue_ms:.1f}, total;dur={total_ms:.1f}"),
-                ("X-Content-Type-Options", "nosniff"),
-                ("Server", "gateway"),
-            )
-        )
+        """`answer_headers` of an answer that is sent now, readable for an allowed page."""
+        headers = answer_headers(self.request_id, total_s=now - self.arrived_at, queue_s=queue_s)
         if self.origin is not None:
             origins.allow(self.origin, headers)
         return headers

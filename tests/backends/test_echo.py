@@ -325,7 +325,6 @@ def test_it_says_what_has_no_effect(echo: EchoBackend) -> None:
     assert echo.unsupported(asked) == ("logit_bias", "num_ctx")
 
 
-async def test_it_has_nothing_to_start(echo: EchoBackend) -> None:
-    await echo.start()
+async def test_it_has_nothing_to_close(echo: EchoBackend) -> None:
     await echo.close()
     assert echo.canonical("Echo") == "Echo"

@@ -62,7 +62,6 @@ def backend(
 
 
 async def test_before_the_model_is_loaded_nobody_waits(backend: LlamaCppBackend) -> None:
-    await backend.start()
     with pytest.raises(UpstreamUnreachable) as caught:
         async with backend.open(REQUEST):
             pass

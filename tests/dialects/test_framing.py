@@ -10,7 +10,6 @@ from gateway.dialects.framing import (
     DONE,
     LineSplitter,
     SseSplitter,
-    comment,
     one_line,
     record,
 )
@@ -165,5 +164,4 @@ def test_separators_of_unicode_are_escaped_and_nothing_else() -> None:
 
 
 def test_a_comment_is_no_event() -> None:
-    assert comment() == b": keep-alive\n\n"
-    assert events(comment("waiting, 3 before you") + DONE) == [b"[DONE]"]
+    assert events(b": keep-alive\n\n: waiting, 3 before you\n\n" + DONE) == [b"[DONE]"]

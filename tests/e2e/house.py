@@ -278,7 +278,7 @@ async def opened(
     logs.requests = told = Told(logs.requests)
     daemon = await wire(config, clock=LoopClock(), logs=logs)
     life = Life(daemon, Stop())
-    daemon.app.on_startup.append(life.start_engines)
+    daemon.app.on_startup.append(life.begin_warm_up)
     daemon.app.on_shutdown.append(life.end_leftovers)
     daemon.app.on_cleanup.append(life.close_backends)
     runner = GatewayRunner(daemon.app, settings=daemon.connections, settle_s=0.0)

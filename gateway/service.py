@@ -6,6 +6,7 @@ before its first event, and is told of once, whatever became of it.
 """
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Final, TypeVar
@@ -13,8 +14,12 @@ from typing import Final, TypeVar
 import attrs
 
 from gateway.admission.admission import Admission
+from gateway.admission.classes import flow_of
+from gateway.admission.rejoin import Key, Rejoin
 from gateway.backends.base import EventStream, InferenceBackend
 from gateway.backends.choices import Choices
+from gateway.backends.recording import Recorder, Recording, Replay
+from gateway.config.schema import Scheduling
 from gateway.core.clock import Clock, Timeout
 from gateway.core.errors import (
     BackendError,
@@ -27,70 +32,26 @@ from gateway.core.errors import (
     UpstreamDisconnected,
     UpstreamUnreachable,
 )
-from gateway.core.messages import Event, GenerateRequest, Timings, Usage
-from gateway.core.ticket import Caller, Outcome, RequestRecord, Ticket
+from gateway.core.messages import Finished, FinishReason, GenerateRequest
+from gateway.core.ticket import NO_HINTS, Caller, Forecast, Hints, Progress, RequestRecord, Ticket
+from gateway.pool.loads import Loads
 from gateway.pool.pool import Pool
 from gateway.pool.upstream import Upstream
-from gateway.scheduling.estimate import ServiceTime
+from gateway.scheduling.scheduler import Scheduler
 from gateway.scheduling.worker import BatchingWorker
+from gateway.story import Answer, Story
 
 ATTEMPTS_MAX: Final = 3
 """Upstreams tried for one request; also covers one stale connection of the only upstream."""
 
-CLIENT_CLOSED_REQUEST: Final = 499
-"""nginx's status for a client that left; it never reaches a wire."""
+ENDED_KEPT: Final = 256
+"""Requests that have ended and can still be asked about."""
 
 DEFAULT_MODEL: Final = "default"
 """The model name that stands for the configured default model."""
 
 
 T = TypeVar("T")
-
-
-class Answer:
-    """The events of a running request.
-
-    Attributes:
-        ignored: Parameters that the chosen upstream can't honour, by name.
-        queue_s: How long it waited for its slot.
-    """
-
-    __slots__ = ("_answers", "_first", "_stream", "ignored", "queue_s")
-
-    def __init__(
-        self,
-        stream: EventStream,
-        first: Sequence[Event],
-        *,
-        answers: int,
-        ignored: tuple[str, ...],
-        queue_s: float,
-    ) -> None:
-        self._stream = stream
-        self._answers = answers
-        self._first: Sequence[Event] | None = first
-        self.ignored = ignored
-        self.queue_s = queue_s
-
-    @property
-    def whole(self) -> bool:
-        """Whether the engine has said all; what was read last is then the end."""
-        return len(self._stream.ends) == self._answers
-
-    def read(self) -> Awaitable[Sequence[Event]]:
-        """The next events, as many as came together; empty when all answers are finished.
-
-        Not a coroutine itself: a token costs one frame less on its way.
-
-        Raises, when awaited:
-            BackendError, RequestTimeout: The answer broke.
-        """
-        first, self._first = self._first, None
-        return self._stream.read() if first is None else _now(first)
-
-
-async def _now(events: Sequence[Event]) -> Sequence[Event]:
-    return events
 
 
 class Service:
@@ -112,7 +73,10 @@ class Service:
         worker: BatchingWorker,
         pool: Pool,
         clock: Clock,
-        service_time: ServiceTime,
+        scheduler: Scheduler,
+        scheduling: Scheduling,
+        loads: Loads,
+        rejoin: Rejoin,
         default_model: str,
         stream_timeout_s: float,
         refresh_models: Callable[[], Awaitable[None]],
@@ -123,13 +87,17 @@ class Service:
         self._worker = worker
         self._pool = pool
         self._clock = clock
-        self._service_time = service_time
+        self._scheduler = scheduler
+        self._scheduling = scheduling
+        self._loads = loads
+        self._rejoin = rejoin
         self._default_model = default_model
         self._stream_timeout_s = stream_timeout_s
         self._refresh_models = refresh_models
         self._tell = tell
         self._attempt_failed = attempt_failed
-        self._accepted: set[_Story] = set()
+        self._accepted: set[Story] = set()
+        self._ended: OrderedDict[tuple[str, str], Progress] = OrderedDict()
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -153,6 +121,7 @@ class Service:
         *,
         caller: Caller,
         request_id: str,
+        hints: Hints = NO_HINTS,
         ignored: tuple[str, ...] = (),
         heard: Callable[[RequestRecord], None] | None = None,
     ) -> T:
@@ -164,6 +133,7 @@ class Service:
         the answer is whole means that nobody wants the rest.
 
         Args:
+            hints: What the client said beside its request.
             ignored: Parameters that the dialect could not honour.
             heard: Told the record too.
 
@@ -172,13 +142,20 @@ class Service:
                 of its `answer.read()`. A failure of the latter kind has to be
                 shown in-band.
         """
-        model = self.model_named(request.model)
-        if model != request.model:
-            request = attrs.evolve(request, model=model)
-        story = _Story(request, caller, request_id, self._clock.now())
+        request = self._named(request)
+        story = Story(request, caller, request_id, self._clock.now())
         try:
-            ticket = await self._admit(story, ignored)
+            while (earlier := self._earlier(story, hints)) is not None:
+                try:
+                    return await self._join(story, earlier, hints, consume, ignored)
+                except (BackendError, Overloaded):
+                    if story.first_event_at is not None:
+                        raise
+                    # It broke before it had said a word: this try is like any other then.
+                    story.parted()
+            ticket = await self._admit(story, hints, ignored)
             self._accept(story)
+            story.ticket = ticket
             for attempts_left in reversed(range(ATTEMPTS_MAX)):
                 try:
                     result = await self._attempt(ticket, story, consume, ignored)
@@ -204,6 +181,30 @@ class Service:
         finally:
             self._close(story, heard)
 
+    def forecast(
+        self,
+        request: GenerateRequest,
+        *,
+        caller: Caller,
+        hints: Hints = NO_HINTS,
+        ignored: tuple[str, ...] = (),
+    ) -> Forecast:
+        """What would become of this request if it came now. Raises as `run`, but for refusals."""
+        return self._admission.forecast(
+            self._named(request),
+            caller=caller,
+            hints=hints,
+            ignored=ignored,
+            now=self._clock.now(),
+        )
+
+    def progress(self, request_id: str, caller: Caller) -> Progress | None:
+        """Where a request of this caller is, or what became of it; None if it is not known."""
+        for story in self._accepted:
+            if story.request_id == request_id and story.caller.name == caller.name:
+                return self._progress_of(story)
+        return self._ended.get((caller.name, request_id))
+
     def begin_drain(self) -> None:
         """From now on nothing new starts; what was accepted goes on."""
         self._admission.draining = True
@@ -219,10 +220,27 @@ class Service:
         self._worker.fail_waiting(error)
         return len(self._accepted)
 
+    def _named(self, request: GenerateRequest) -> GenerateRequest:
+        model = self.model_named(request.model)
+        return request if model == request.model else attrs.evolve(request, model=model)
+
+    def _progress_of(self, story: Story) -> Progress:
+        progress = story.progress(self._clock.now())
+        if progress.state != "queued" or story.ticket is None:
+            return progress
+        turn = self._scheduler.turn(story.ticket, self._clock.now())
+        return attrs.evolve(
+            progress,
+            position=turn.position,
+            wait_s=turn.start_s,
+            why=turn.why,
+            service_s=story.ticket.cost.service_s,
+        )
+
     async def _attempt(
         self,
         ticket: Ticket,
-        story: "_Story",
+        story: Story,
         consume: Callable[[Answer], Awaitable[T]],
         ignored: tuple[str, ...],
     ) -> T:
@@ -234,37 +252,43 @@ class Service:
         clock = self._clock
         try:
             async with self._worker.lease(ticket) as upstream:
-                backend = upstream.backend
-                started_at = clock.now()
-                story.leased(upstream.name, started_at)
+                story.leased(upstream.name, clock.now())
+                self._note_start(story, ticket)
                 try:
                     # The deadline cuts short whatever this task awaits inside: for a
                     # stream until its first event, then the stream's own bound.
                     async with clock.timeout_at(ticket.deadline_at) as timer:
                         story.timer = timer
-                        async with self._open(backend, request) as stream:
+                        if not upstream.holds(request.model):
+                            await self._load(story, upstream)
+                        async with self._open(story, upstream.backend) as stream:
                             story.stream = stream
-                            first = await stream.read()
-                            story.first_event_at = clock.now()
-                            upstream.breaker.succeeded()
-                            if request.stream:
-                                timer.reschedule(ticket.arrived_at + self._stream_timeout_s)
-                            unsupported = backend.unsupported(request)
-                            result = await consume(
-                                Answer(
+                            try:
+                                first = await stream.read()
+                                story.first_event_at = clock.now()
+                                upstream.breaker.succeeded()
+                                if request.stream:
+                                    timer.reschedule(ticket.arrived_at + self._stream_timeout_s)
+                                story.answer = Answer(
                                     stream,
                                     first,
                                     answers=request.n,
-                                    ignored=ignored + unsupported,
+                                    ignored=ignored + upstream.backend.unsupported(request),
                                     queue_s=story.queue_s,
+                                    cut=self._cut(story, timer),
+                                    prompt_tokens=ticket.cost.prompt_tokens,
                                 )
-                            )
-                    self._service_time.observe(clock.now() - started_at)
+                                result = await consume(story.answer)
+                            except (asyncio.CancelledError, ConnectionError) as gone:
+                                if not timer.expired() and story.aborted_by is None:
+                                    await self._linger(stream, story, upstream, gone)
+                                raise
+                            finally:
+                                if ends := _all_ends(stream, story):
+                                    self._scheduler.answered(ticket, ends, clock.now())
                     return result
                 except TimeoutError:
-                    error = story.aborted_by or RequestTimeout(
-                        "The answer was not there in time. Ask for fewer tokens, or stream it."
-                    )
+                    error = story.aborted_by or _not_in_time()
                     self._hold_against(upstream, error)
                     raise error from None
                 except GatewayError as error:
@@ -272,19 +296,108 @@ class Service:
                     raise
                 finally:
                     story.timer = None
+                    story.gave_back(clock.now())
         except asyncio.QueueFull:
-            raise self._admission.queue_full(ticket.model) from None
+            raise self._admission.queue_full() from None
+
+    async def _load(self, story: Story, upstream: Upstream) -> None:
+        """Wait until the model is in memory; the load is the gateway's, and outlives its client."""
+        story.loading = True
+        try:
+            story.load_s += await self._loads.ensure(upstream, story.request.model)
+        finally:
+            story.loading = False
+
+    def _cut(self, story: Story, timer: Timeout) -> Callable[[], bool] | None:
+        """Whether the deadline has cancelled reading; None for what is worth nothing in part."""
+        request = story.request
+        if (
+            request.stream
+            or request.tools
+            or request.output_format is not None
+            or not self._scheduling.truncate_at_deadline
+        ):
+            return None
+        return lambda: timer.expired() and story.aborted_by is None
+
+    def _note_start(self, story: Story, ticket: Ticket) -> None:
+        running = self._scheduler.running(ticket)
+        if running is not None:
+            story.expected_s = running.expected_s
+            story.cached_chars = running.cached_chars
+            story.swaps += running.swaps
 
     def _open(
-        self, backend: InferenceBackend, request: GenerateRequest
+        self, story: Story, backend: InferenceBackend
     ) -> AbstractAsyncContextManager[EventStream]:
-        return backend.open(request) if request.n == 1 else Choices(backend, request)
+        request = story.request
+        answer = backend.open(request) if request.n == 1 else Choices(backend, request)
+        if story.rejoin_key is None:
+            return answer
+        now = self._clock.now()
+        recording = self._rejoin.begin(story.rejoin_key, now, answers=request.n)
+        story.recordings.append(recording)
+        return Recorder(answer, recording)
 
-    async def _admit(self, story: "_Story", ignored: tuple[str, ...]) -> Ticket:
+    def _earlier(self, story: Story, hints: Hints) -> Recording | None:
+        """The answer that an earlier try of the same request has begun, if it is to be had.
+
+        Only of clients that count their retries: others would never come back.
+        """
+        if not self._scheduling.rejoin or hints.retry_count is None or not hints.fingerprint:
+            return None
+        caller = story.caller
+        key = Key(caller.name, flow_of(caller, hints), hints.fingerprint)
+        story.rejoin_key = key
+        if hints.retry_count:
+            return self._rejoin.find(key, story.arrived_at)
+        self._rejoin.met(key, story.arrived_at)
+        return None
+
+    async def _join(
+        self,
+        story: Story,
+        recording: Recording,
+        hints: Hints,
+        consume: Callable[[Answer], Awaitable[T]],
+        ignored: tuple[str, ...],
+    ) -> T:
+        """Have the answer consumed that an earlier try has begun. It takes no slot of its own."""
+        self._accept(story)
+        story.leased("", story.arrived_at)
+        request = story.request
+        deadline_at = story.arrived_at + self._admission.timeout_s(hints)
+        try:
+            async with self._clock.timeout_at(deadline_at) as timer, Replay(recording) as stream:
+                story.timer = timer
+                story.stream = stream
+                first = await stream.read()
+                story.first_event_at = self._clock.now()
+                if request.stream:
+                    timer.reschedule(story.arrived_at + self._stream_timeout_s)
+                story.answer = Answer(
+                    stream,
+                    first,
+                    answers=request.n,
+                    ignored=ignored,
+                    queue_s=0.0,
+                    cut=self._cut(story, timer),
+                    rejoined=True,
+                )
+                result = await consume(story.answer)
+        except TimeoutError:
+            raise story.aborted_by or _not_in_time() from None
+        finally:
+            story.timer = None
+        story.end()
+        return result
+
+    async def _admit(self, story: Story, hints: Hints, ignored: tuple[str, ...]) -> Ticket:
         def admit() -> Ticket:
             return self._admission.admit(
                 story.request,
                 caller=story.caller,
+                hints=hints,
                 request_id=story.request_id,
                 ignored=ignored,
                 now=story.arrived_at,
@@ -297,7 +410,7 @@ class Service:
             await self._refresh_models()
             return admit()
 
-    def _another_try(self, ticket: Ticket, story: "_Story", error: GatewayError) -> bool:
+    def _another_try(self, ticket: Ticket, story: Story, error: GatewayError) -> bool:
         """Whether the request may go to an upstream once more; notes which are out."""
         if story.upstream in ticket.tried or not story.upstream:
             return False
@@ -320,12 +433,34 @@ class Service:
             if not upstream.up:
                 self._pool.changed()
 
-    def _accept(self, story: "_Story") -> None:
+    def _accept(self, story: Story) -> None:
         story.accepted = True
         self._accepted.add(story)
         self._idle.clear()
 
-    def _close(self, story: "_Story", heard: Callable[[RequestRecord], None] | None) -> None:
+    async def _linger(
+        self, stream: EventStream, story: Story, upstream: Upstream, gone: BaseException
+    ) -> None:
+        """The client has left. Read on for a while for its next try, if one is to be expected."""
+        story.leave()
+        patience_s = self._scheduling.rejoin_seconds
+        if not isinstance(stream, Recorder) or not patience_s or self.draining:
+            return
+        assert story.timer is not None
+        # The deadline was the client's own; only an abort ends it now.
+        story.timer.reschedule(None)
+        try:
+            try:
+                await stream.linger(clock=self._clock, patience_s=patience_s)
+            except asyncio.CancelledError:
+                # A client whose connection broke while we wrote is cancelled once more.
+                if not isinstance(gone, ConnectionError) or story.aborted_by is not None:
+                    raise
+                await stream.linger(clock=self._clock, patience_s=patience_s)
+        except GatewayError as error:
+            self._hold_against(upstream, error)  # Nobody is left to be told.
+
+    def _close(self, story: Story, heard: Callable[[RequestRecord], None] | None) -> None:
         self._accepted.discard(story)
         if not self._accepted:
             self._idle.set()
@@ -333,99 +468,30 @@ class Service:
         self._tell(record)
         if heard is not None:
             heard(record)
+        for recording in story.recordings:
+            self._rejoin.ended(recording, self._clock.now())
+        if story.accepted:
+            self._keep(story, record)
+
+    def _keep(self, story: Story, record: RequestRecord) -> None:
+        """Remember for a while what became of it."""
+        now = self._clock.now()
+        ended = attrs.evolve(story.progress(now), state="ended", record=record)
+        self._ended[story.caller.name, story.request_id] = ended
+        if len(self._ended) > ENDED_KEPT:
+            self._ended.popitem(last=False)
 
 
-class _Story:
-    """What happens to one request, noted as it happens."""
+def _all_ends(stream: EventStream, story: Story) -> Sequence[Finished]:
+    """Of all answers to the request; empty when there is not an end to each."""
+    if len(stream.ends) == story.request.n:
+        return stream.ends
+    answer = story.answer
+    if answer is not None and answer.truncated and story.request.n == 1:
+        # A machine so slow that every answer is cut would else never be known for it.
+        return [Finished(FinishReason.LENGTH, answer.cut_usage)]
+    return ()
 
-    def __init__(
-        self, request: GenerateRequest, caller: Caller, request_id: str, arrived_at: float
-    ) -> None:
-        self.request = request
-        self.caller = caller
-        self.request_id = request_id
-        self.arrived_at = arrived_at
-        self.accepted = False
-        self.upstream = ""
-        self.attempts = 0
-        self.retried: set[str] = set()
-        self.leased_at: float | None = None
-        self.first_event_at: float | None = None
-        self.timer: Timeout | None = None
-        self.aborted_by: GatewayError | None = None
-        self.stream: EventStream | None = None
-        self._outcome: Outcome = "refused"
-        self._status = 200
-        self._reason = ""
-        self._phase = ""
 
-    @property
-    def queue_s(self) -> float:
-        return 0.0 if self.leased_at is None else self.leased_at - self.arrived_at
-
-    def leased(self, upstream: str, now: float) -> None:
-        self.upstream = upstream
-        self.attempts += 1
-        self.leased_at = now
-
-    def end(self) -> None:
-        """The consumer is done."""
-        if self.stream is not None and len(self.stream.ends) == self.request.n:
-            self._outcome = "completed"
-        else:
-            self.leave()
-
-    def fail(self, error: GatewayError) -> None:
-        self._outcome = "failed" if self.accepted else "refused"
-        self._status = error.status
-        self._reason = error.reason
-
-    def leave(self) -> None:
-        """The caller is gone, or no longer reads."""
-        self._outcome = "cancelled" if self.accepted else "refused"
-        self._status = CLIENT_CLOSED_REQUEST
-        self._reason = "client_gone"
-        if self.first_event_at is not None:
-            self._phase = "streaming"
-        else:
-            self._phase = "queued" if self.leased_at is None else "waiting"
-
-    def abort(self, error: GatewayError, now: float) -> None:
-        """End it if it runs; one that waits for a slot is the worker's to fail."""
-        self.aborted_by = error
-        if self.timer is not None and not self.timer.expired():
-            self.timer.reschedule(now)
-
-    def record(self, now: float) -> RequestRecord:
-        total_s = now - self.arrived_at
-        usage, timings = self._counted()
-        backend_s = timings.total_s
-        if backend_s is None and self.leased_at is not None:
-            backend_s = now - self.leased_at
-        first = self.first_event_at
-        return RequestRecord(
-            request_id=self.request_id,
-            caller=self.caller.name,
-            model=self.request.model,
-            stream=self.request.stream,
-            outcome=self._outcome,
-            status=self._status,
-            reason=self._reason,
-            phase=self._phase,
-            upstream=self.upstream,
-            queue_s=total_s if self.leased_at is None else self.queue_s,
-            first_token_s=None if first is None else first - self.arrived_at,
-            total_s=total_s,
-            backend_s=backend_s,
-            usage=usage,
-            timings=timings,
-            attempts=self.attempts,
-        )
-
-    def _counted(self) -> tuple[Usage, Timings]:
-        """What the engine has said of the answers that are whole."""
-        usage, timings = Usage(), Timings()
-        for count, end in enumerate(() if self.stream is None else self.stream.ends):
-            usage = usage + end.usage if count else end.usage
-            timings = timings + end.timings if count else end.timings
-        return usage, timings
+def _not_in_time() -> RequestTimeout:
+    return RequestTimeout("The answer was not there in time. Ask for fewer tokens, or stream it.")

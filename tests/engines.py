@@ -34,6 +34,13 @@ class ScriptedEngine:
     A script is a list of steps: events are handed out, an error is raised, an
     `asyncio.Event` is waited for. A first step that is an error is raised on
     opening. Counts what is open, so that a leak shows.
+
+    Attributes:
+        resident: Models in memory; None: it doesn't tell. Loading one puts out the others.
+        load_steps: What comes before the end of each load, in order: an event is
+            waited for, an error is raised.
+        loads: Models that it was asked to load.
+        loads_broken_off: How many of these loads were cancelled.
     """
 
     kind: Literal["echo"] = "echo"
@@ -48,6 +55,10 @@ class ScriptedEngine:
         self.dishonoured: tuple[str, ...] = ()
         self.started = asyncio.Event()
         self.ended = asyncio.Event()
+        self.resident: set[str] | None = None
+        self.load_steps: list[asyncio.Event | BaseException] = []
+        self.loads: list[str] = []
+        self.loads_broken_off = 0
 
     def canonical(self, model: str) -> str:
         return model
@@ -65,7 +76,28 @@ class ScriptedEngine:
         await asyncio.sleep(0)
         if self.alive is not None:
             raise self.alive
-        return Probe(models=tuple(ModelInfo(id=model) for model in self.models), version="1")
+        return Probe(models=self.listing(), version="1")
+
+    def listing(self) -> tuple[ModelInfo, ...]:
+        """The models as a probe tells them."""
+        return tuple(
+            ModelInfo(id=model, loaded=None if self.resident is None else model in self.resident)
+            for model in self.models
+        )
+
+    async def load(self, model: str) -> None:
+        self.loads.append(model)
+        step = self.load_steps.pop(0) if self.load_steps else None
+        if isinstance(step, BaseException):
+            raise step
+        if step is not None:
+            try:
+                await step.wait()
+            except asyncio.CancelledError:
+                self.loads_broken_off += 1
+                raise
+        if self.resident is not None:
+            self.resident = {model}
 
     async def describe(self, model: str) -> ModelInfo:
         return ModelInfo(id=model)
@@ -98,14 +130,16 @@ class _Run:
 
     async def read(self) -> Sequence[Event]:
         while self._steps:
-            step = self._steps.pop(0)
+            step = self._steps[0]
             if isinstance(step, asyncio.Event):
-                await step.wait()
-            elif isinstance(step, GatewayError):
+                await step.wait()  # cancelled here, it is still the next step
+            self._steps.pop(0)
+            if isinstance(step, asyncio.Event):
+                continue
+            if isinstance(step, GatewayError):
                 raise step
-            else:
-                self.ends += [event for event in step if isinstance(event, Finished)]
-                return list(step)
+            self.ends += [event for event in step if isinstance(event, Finished)]
+            return list(step)
         return []
 
 
@@ -115,7 +149,7 @@ def upstream(
     engine = engine or ScriptedEngine()
     made = Upstream(name=name, backend=engine, slots=slots)
     if up:
-        made.found(Probe(models=tuple(ModelInfo(id=model) for model in engine.models)))
+        made.found(Probe(models=engine.listing()))
     return made
 
 

@@ -25,9 +25,9 @@ from gateway.backends.http import HttpClient
 from gateway.config.environment import SHORT_NAMES
 from gateway.config.keys import dotted
 from gateway.config.load import load
-from gateway.config.schema import BackendKind, Config
+from gateway.config.schema import BackendKind, CallerSettings, Config, Scheduling
 from gateway.core import jsonio
-from gateway.core.errors import GatewayError
+from gateway.core.errors import GatewayError, Promise, QueueFull
 from gateway.core.messages import Timings, Usage
 from gateway.core.ticket import RequestRecord
 from gateway.daemon import run
@@ -38,8 +38,10 @@ from gateway.telemetry.exchange import Exchange
 from gateway.telemetry.lines import JsonLines
 from gateway.telemetry.metrics import Gauges, Metrics, UpstreamGauges
 from gateway.web import app
-from gateway.web.inference import IGNORED_PARAMS
+from gateway.web.inference import IGNORED_PARAMS, REJOINED, TRUNCATED
+from gateway.web.refusals import say_when
 from gateway.web.visit import Visit
+from tests.config.manual import docstrings
 from tests.fakes import ManualClock
 from tests.test_layers import ORDER
 
@@ -137,6 +139,10 @@ def default_words(key: Sequence[str]) -> str:
     value: Any = Config()
     for part in key:
         value = getattr(value, part)
+    return value_words(value)
+
+
+def value_words(value: Any) -> str:
     match value:
         case None | "" | () | {}:
             return "none"
@@ -144,6 +150,8 @@ def default_words(key: Sequence[str]) -> str:
             return str(value).lower()
         case int() | float():
             return f"{value:.15g}"
+        case tuple():
+            return ", ".join(value)
         case _:
             return str(value)
 
@@ -160,6 +168,17 @@ def test_every_setting_in_the_manual_is_real_and_its_default_too() -> None:
     for cell, default, _ in table(README, "key", "default", "when to change it"):
         key = code(cell)[0].split(".")
         assert default == default_words(key), key
+
+
+@pytest.mark.parametrize(
+    ("name", "cls"), [("scheduling", Scheduling), ("callers.NAME", CallerSettings)]
+)
+def test_every_key_of_these_tables_is_told_in_the_words_of_the_schema(name: str, cls: Any) -> None:
+    lines = docstrings(cls)
+    rows = table(README, f"key of `[{name}]`", "default", "meaning")
+    assert [(code(key)[0], default, meaning) for key, default, meaning in rows] == [
+        (field.name, value_words(field.default), lines[field.name]) for field in attrs.fields(cls)
+    ]
 
 
 @pytest.mark.parametrize("snippet", snippets("toml"), ids=str)
@@ -203,7 +222,7 @@ def test_every_error_code_is_told_and_no_other() -> None:
 
 def test_every_429_and_503_says_when_to_come_back() -> None:
     for status, _, _, retry_after in table(README, "status", "code", "when", "Retry-After"):
-        assert (status in ("429", "503")) == (retry_after == "yes")
+        assert (status in ("429", "503")) == retry_after.startswith("yes")
 
 
 def test_every_route_is_told_and_no_other() -> None:
@@ -211,17 +230,21 @@ def test_every_route_is_told_and_no_other() -> None:
         handle=None, list=None, one=None, health=None, ready=None, metrics=None
     )
     any_handlers = cast(Any, handlers)
-    routes = app.routes(chat=any_handlers, models=any_handlers, ops=any_handlers)
+    routes = app.routes(
+        chat=any_handlers, models=any_handlers, requests=any_handlers, ops=any_handlers
+    )
     real = {(method, re.sub(r"\{(\w+)[^}]*\}", r"{\1}", path)) for method, path, _ in routes}
     told = {
-        (code(method)[0], code(path)[0])
+        (code(method)[0], code(path)[0].partition("?")[0])
         for method, path, _ in table(README, "method", "path", "answer")
     }
     assert told == real
 
 
 def test_every_header_of_ours_is_told() -> None:
-    ours = {*Visit(None, 0.0).headers(0.0), IGNORED_PARAMS, "Retry-After"}
+    refused = Visit(None, 0.0).headers(0.0)
+    say_when(QueueFull("Full.", retry_after_s=1.0, promise=Promise(place="p")), refused)
+    ours = {*refused, IGNORED_PARAMS, TRUNCATED, REJOINED}
     told = {code(row[0])[0] for row in table(README, "header", "meaning")}
     assert told == ours - {"Server", "X-Content-Type-Options"}
 

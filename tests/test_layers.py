@@ -25,6 +25,7 @@ ORDER: Final = (
     "pool",
     "scheduling",
     "admission",
+    "story",
     "service",
     "telemetry",
     "jobs",

@@ -1,14 +1,11 @@
 """The waist, over scripted engines and a clock that the test moves."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from collections.abc import AsyncIterator
 
 import attrs
 import pytest
 
-from gateway.admission.admission import Admission
-from gateway.config.schema import Queue, Timeouts
 from gateway.core.errors import (
     GatewayError,
     ModelNotFound,
@@ -21,104 +18,22 @@ from gateway.core.errors import (
     UpstreamFailed,
     UpstreamUnreachable,
 )
-from gateway.core.messages import Event, Finished, FinishReason, GenerateRequest, TextDelta, Usage
-from gateway.core.ticket import ANONYMOUS, RequestRecord
-from gateway.pool.health import HealthMonitor
-from gateway.pool.upstream import Upstream
-from gateway.scheduling.estimate import ServiceTime
-from gateway.scheduling.policy import FirstComeFirstServed
-from gateway.scheduling.queue import RequestQueue
-from gateway.scheduling.worker import BatchingWorker
-from gateway.service import Answer, Service
-from tests.engines import HELLO, ScriptedEngine, pool_of, request, settle, upstream
-from tests.fakes import ManualClock
+from gateway.core.messages import Finished, FinishReason, TextDelta, Usage
+from gateway.core.ticket import ANONYMOUS
+from gateway.story import Answer
+from tests.engines import HELLO, ScriptedEngine, request, settle, upstream
+from tests.service_house import Build, open_houses, read_all
 
 STALE = UpstreamDisconnected("gone", untouched=True)
 
 
-async def read_all(answer: Answer) -> list[Event]:
-    events: list[Event] = []
-    while batch := await answer.read():
-        events += batch
-    return events
-
-
-@attrs.define(eq=False)
-class House:
-    """A whole service over some upstreams, and what it has told."""
-
-    service: Service
-    queue: RequestQueue
-    upstreams: Sequence[Upstream]
-    clock: ManualClock
-    records: list[RequestRecord]
-    broken: list[str]
-    granting: asyncio.Task[None]
-
-    async def run(self, asked: GenerateRequest | None = None) -> list[Event]:
-        return await self.service.run(
-            asked or request(), read_all, caller=ANONYMOUS, request_id="r"
-        )
-
-    def begin(self, asked: GenerateRequest | None = None) -> "asyncio.Task[list[Event]]":
-        return asyncio.create_task(self.run(asked))
-
-    def assert_nothing_is_held(self) -> None:
-        assert self.service.active == 0
-        assert self.queue.qsize() == 0
-        for one in self.upstreams:
-            assert one.in_flight == 0
-            assert isinstance(one.backend, ScriptedEngine)
-            assert one.backend.running == 0
-
-
 @pytest.fixture
-async def houses() -> AsyncIterator[Any]:
-    built: list[House] = []
-
-    def build(*upstreams: Upstream, bound: int = 50, strict_params: bool = False) -> House:
-        clock = ManualClock()
-        pool = pool_of(*upstreams)
-        queue = RequestQueue(bound=bound, policy=FirstComeFirstServed(), pool=pool)
-        worker = BatchingWorker(
-            queue=queue, pool=pool, clock=clock, batch_max_size=8, batch_wait_s=0.1
-        )
-        service_time = ServiceTime()
-        admission = Admission(
-            pool=pool,
-            queue=queue,
-            service_time=service_time,
-            settings=Queue(max_queue_size=bound),
-            timeouts=Timeouts(),
-            strict_params=strict_params,
-        )
-        records: list[RequestRecord] = []
-        broken: list[str] = []
-        service = Service(
-            admission=admission,
-            worker=worker,
-            pool=pool,
-            clock=clock,
-            service_time=service_time,
-            default_model="m",
-            stream_timeout_s=600.0,
-            refresh_models=HealthMonitor(pool=pool, clock=clock).refresh,
-            tell=records.append,
-            attempt_failed=broken.append,
-        )
-        granting = asyncio.create_task(worker.run())
-        house = House(service, queue, upstreams, clock, records, broken, granting)
-        built.append(house)
-        return house
-
-    yield build
-    for house in built:
-        house.assert_nothing_is_held()
-        house.granting.cancel()
-        await asyncio.gather(house.granting, return_exceptions=True)
+async def houses() -> AsyncIterator[Build]:
+    async with open_houses() as build:
+        yield build
 
 
-async def test_an_answer_is_told_once_with_its_numbers(houses: Any) -> None:
+async def test_an_answer_is_told_once_with_its_numbers(houses: Build) -> None:
     house = houses(upstream())
     assert await house.run() == list(HELLO)
     [record] = house.records
@@ -129,7 +44,7 @@ async def test_an_answer_is_told_once_with_its_numbers(houses: Any) -> None:
     assert record.first_token_s is not None
 
 
-async def test_a_refusal_is_told_too_and_touches_no_backend(houses: Any) -> None:
+async def test_a_refusal_is_told_too_and_touches_no_backend(houses: Build) -> None:
     engine = ScriptedEngine()
     house = houses(upstream(engine=engine))
     with pytest.raises(ModelNotFound):
@@ -139,14 +54,14 @@ async def test_a_refusal_is_told_too_and_touches_no_backend(houses: Any) -> None
     assert engine.opened == 0
 
 
-async def test_a_model_installed_since_the_last_look_is_found(houses: Any) -> None:
+async def test_a_model_installed_since_the_last_look_is_found(houses: Build) -> None:
     engine = ScriptedEngine()
     house = houses(upstream(engine=engine))
     engine.models.append("new")
     assert await house.run(request("new")) == list(HELLO)
 
 
-async def test_the_model_name_default_stands_for_the_default_model(houses: Any) -> None:
+async def test_the_model_name_default_stands_for_the_default_model(houses: Build) -> None:
     engine = ScriptedEngine()
     house = houses(upstream(engine=engine))
     await house.run(request("default"))
@@ -154,7 +69,7 @@ async def test_the_model_name_default_stands_for_the_default_model(houses: Any) 
     assert house.records[0].model == "m"
 
 
-async def test_a_full_queue_refuses_at_once_and_says_when_to_come_back(houses: Any) -> None:
+async def test_a_full_queue_refuses_at_once_and_says_when_to_come_back(houses: Build) -> None:
     hold = asyncio.Event()
     house = houses(upstream(engine=ScriptedEngine([hold, HELLO])), bound=1)
     running, queued = house.begin(), house.begin()
@@ -170,7 +85,7 @@ async def test_a_full_queue_refuses_at_once_and_says_when_to_come_back(houses: A
 
 
 async def test_a_connection_closed_before_one_byte_is_tried_once_more_on_the_same_upstream(
-    houses: Any,
+    houses: Build,
 ) -> None:
     engine = ScriptedEngine([STALE], [HELLO])
     house = houses(upstream(engine=engine))
@@ -179,7 +94,7 @@ async def test_a_connection_closed_before_one_byte_is_tried_once_more_on_the_sam
     assert house.records[0].attempts == 2
 
 
-async def test_the_same_upstream_is_not_tried_for_ever(houses: Any) -> None:
+async def test_the_same_upstream_is_not_tried_for_ever(houses: Build) -> None:
     engine = ScriptedEngine([STALE])
     house = houses(upstream(engine=engine))
     with pytest.raises(UpstreamDisconnected):
@@ -193,7 +108,7 @@ async def test_the_same_upstream_is_not_tried_for_ever(houses: Any) -> None:
     [UpstreamUnreachable("x"), UpstreamFailed("x"), UpstreamBusy("x"), UpstreamDisconnected("x")],
 )
 async def test_before_the_first_event_another_upstream_takes_over(
-    houses: Any, fault: GatewayError
+    houses: Build, fault: GatewayError
 ) -> None:
     first, second = ScriptedEngine([fault]), ScriptedEngine([HELLO])
     house = houses(upstream("first", engine=first), upstream("second", engine=second))
@@ -202,7 +117,7 @@ async def test_before_the_first_event_another_upstream_takes_over(
     assert house.records[0].upstream == "second"
 
 
-async def test_after_the_first_event_nobody_takes_over(houses: Any) -> None:
+async def test_after_the_first_event_nobody_takes_over(houses: Build) -> None:
     broken = ScriptedEngine([[TextDelta("hal")], UpstreamDisconnected("x")])
     spare = ScriptedEngine([HELLO])
     house = houses(upstream("broken", engine=broken), upstream("spare", engine=spare))
@@ -213,7 +128,7 @@ async def test_after_the_first_event_nobody_takes_over(houses: Any) -> None:
     assert (record.outcome, record.status, record.reason) == ("failed", 502, "backend_error")
 
 
-async def test_a_busy_backend_alone_is_not_asked_again(houses: Any) -> None:
+async def test_a_busy_backend_alone_is_not_asked_again(houses: Build) -> None:
     engine = ScriptedEngine([UpstreamBusy("x", retry_after_s=1.0)])
     house = houses(upstream(engine=engine))
     with pytest.raises(UpstreamBusy):
@@ -222,7 +137,7 @@ async def test_a_busy_backend_alone_is_not_asked_again(houses: Any) -> None:
 
 
 async def test_five_refused_connections_open_the_breaker_and_then_nobody_is_asked(
-    houses: Any,
+    houses: Build,
 ) -> None:
     engine = ScriptedEngine([UpstreamUnreachable("x")])
     house = houses(upstream(engine=engine))
@@ -232,7 +147,7 @@ async def test_five_refused_connections_open_the_breaker_and_then_nobody_is_aske
     assert engine.opened == 5
 
 
-async def test_a_whole_answer_that_takes_too_long_is_a_timeout(houses: Any) -> None:
+async def test_a_whole_answer_that_takes_too_long_is_a_timeout(houses: Build) -> None:
     house = houses(upstream(engine=ScriptedEngine([[TextDelta("a")], asyncio.Event()])))
     running = house.begin()
     await settle()
@@ -243,7 +158,7 @@ async def test_a_whole_answer_that_takes_too_long_is_a_timeout(houses: Any) -> N
     assert (record.outcome, record.status, record.reason) == ("failed", 504, "timeout")
 
 
-async def test_a_stream_may_go_on_after_its_first_event_until_its_own_bound(houses: Any) -> None:
+async def test_a_stream_may_go_on_after_its_first_event_until_its_own_bound(houses: Build) -> None:
     go_on = asyncio.Event()
     engine = ScriptedEngine([[TextDelta("a")], go_on, HELLO], [[TextDelta("a")], asyncio.Event()])
     house = houses(upstream(engine=engine))
@@ -259,7 +174,7 @@ async def test_a_stream_may_go_on_after_its_first_event_until_its_own_bound(hous
         await endless
 
 
-async def test_a_stream_without_a_first_event_in_time_is_a_timeout(houses: Any) -> None:
+async def test_a_stream_without_a_first_event_in_time_is_a_timeout(houses: Build) -> None:
     house = houses(upstream(engine=ScriptedEngine([asyncio.Event()])))
     running = house.begin(request(stream=True))
     await settle()
@@ -269,7 +184,7 @@ async def test_a_stream_without_a_first_event_in_time_is_a_timeout(houses: Any) 
 
 
 @pytest.mark.parametrize("phase", ["queued", "waiting", "streaming"])
-async def test_a_caller_who_leaves_is_noticed_in_every_phase(houses: Any, phase: str) -> None:
+async def test_a_caller_who_leaves_is_noticed_in_every_phase(houses: Build, phase: str) -> None:
     hold = asyncio.Event()
     scripts: dict[str, list[object]] = {
         "queued": [hold, HELLO],
@@ -292,7 +207,7 @@ async def test_a_caller_who_leaves_is_noticed_in_every_phase(houses: Any, phase:
         assert engine.opened == 1
 
 
-async def test_a_reader_who_stops_reading_early_has_left(houses: Any) -> None:
+async def test_a_reader_who_stops_reading_early_has_left(houses: Build) -> None:
     engine = ScriptedEngine([[TextDelta("a")], [TextDelta("b")], HELLO])
     house = houses(upstream(engine=engine))
 
@@ -304,7 +219,7 @@ async def test_a_reader_who_stops_reading_early_has_left(houses: Any) -> None:
     assert engine.running == 0
 
 
-async def test_n_answers_come_one_after_the_other_in_one_slot(houses: Any) -> None:
+async def test_n_answers_come_one_after_the_other_in_one_slot(houses: Build) -> None:
     engine = ScriptedEngine([HELLO])
     one = upstream(slots=1, engine=engine)
     house = houses(one)
@@ -316,7 +231,7 @@ async def test_n_answers_come_one_after_the_other_in_one_slot(houses: Any) -> No
     assert record.outcome == "completed"
 
 
-async def test_a_seed_draws_n_different_answers(houses: Any) -> None:
+async def test_a_seed_draws_n_different_answers(houses: Build) -> None:
     engine = ScriptedEngine([HELLO])
     house = houses(upstream(engine=engine))
     asked = request(n=3)
@@ -325,14 +240,14 @@ async def test_a_seed_draws_n_different_answers(houses: Any) -> None:
     assert [sent.sampling.seed for sent in engine.requests] == [7, 8, 9]
 
 
-async def test_a_later_answer_that_breaks_fails_the_request(houses: Any) -> None:
+async def test_a_later_answer_that_breaks_fails_the_request(houses: Build) -> None:
     house = houses(upstream(engine=ScriptedEngine([HELLO], [UpstreamFailed("x")])))
     with pytest.raises(UpstreamFailed):
         await house.run(request(n=2))
     assert house.records[0].outcome == "failed"
 
 
-async def test_strict_mode_refuses_what_nobody_honours(houses: Any) -> None:
+async def test_strict_mode_refuses_what_nobody_honours(houses: Build) -> None:
     deaf = ScriptedEngine()
     deaf.dishonoured = ("logit_bias",)
     house = houses(upstream(engine=deaf), strict_params=True)
@@ -341,7 +256,7 @@ async def test_strict_mode_refuses_what_nobody_honours(houses: Any) -> None:
     assert house.records[0].outcome == "refused"
 
 
-async def test_what_the_chosen_upstream_ignores_is_named(houses: Any) -> None:
+async def test_what_the_chosen_upstream_ignores_is_named(houses: Build) -> None:
     deaf = ScriptedEngine()
     deaf.dishonoured = ("logit_bias",)
     house = houses(upstream(engine=deaf))
@@ -357,7 +272,7 @@ async def test_what_the_chosen_upstream_ignores_is_named(houses: Any) -> None:
     assert named == [("store", "logit_bias")]
 
 
-async def test_while_draining_nothing_new_starts_and_what_was_accepted_ends(houses: Any) -> None:
+async def test_while_draining_nothing_new_starts_and_what_was_accepted_ends(houses: Build) -> None:
     hold = asyncio.Event()
     house = houses(upstream(slots=1, engine=ScriptedEngine([hold, HELLO])))
     running, queued = house.begin(), house.begin()
@@ -373,7 +288,7 @@ async def test_while_draining_nothing_new_starts_and_what_was_accepted_ends(hous
     assert await running == await queued == list(HELLO)
 
 
-async def test_when_the_grace_is_over_everybody_is_told_so(houses: Any) -> None:
+async def test_when_the_grace_is_over_everybody_is_told_so(houses: Build) -> None:
     house = houses(upstream(slots=1, engine=ScriptedEngine([asyncio.Event()])))
     running, queued = house.begin(), house.begin()
     await settle()
@@ -384,7 +299,7 @@ async def test_when_the_grace_is_over_everybody_is_told_so(houses: Any) -> None:
     assert [record.reason for record in house.records] == ["shutting_down", "shutting_down"]
 
 
-async def test_an_unforeseen_failure_is_ours_and_loses_no_slot(houses: Any) -> None:
+async def test_an_unforeseen_failure_is_ours_and_loses_no_slot(houses: Build) -> None:
     house = houses(upstream())
 
     async def broken(_: Answer) -> None:
@@ -396,14 +311,14 @@ async def test_an_unforeseen_failure_is_ours_and_loses_no_slot(houses: Any) -> N
     assert (record.outcome, record.status) == ("failed", 500)
 
 
-async def test_an_answer_that_is_cut_short_by_its_length_is_whole(houses: Any) -> None:
+async def test_an_answer_that_is_cut_short_by_its_length_is_whole(houses: Build) -> None:
     cut = [TextDelta("a"), Finished(FinishReason.LENGTH, Usage(prompt=1, completion=1))]
     house = houses(upstream(engine=ScriptedEngine([cut])))
     assert await house.run() == cut
     assert house.records[0].outcome == "completed"
 
 
-async def test_every_attempt_that_an_upstream_broke_is_told_by_its_kind(houses: Any) -> None:
+async def test_every_attempt_that_an_upstream_broke_is_told_by_its_kind(houses: Build) -> None:
     first = ScriptedEngine([UpstreamUnreachable("no")])
     second = ScriptedEngine([[TextDelta("hel")], UpstreamDisconnected("cut")])
     house = houses(upstream("one", engine=first), upstream("two", engine=second))
@@ -412,7 +327,7 @@ async def test_every_attempt_that_an_upstream_broke_is_told_by_its_kind(houses: 
     assert house.broken == ["connect", "disconnect"]
 
 
-async def test_what_no_upstream_broke_is_not_held_against_one(houses: Any) -> None:
+async def test_what_no_upstream_broke_is_not_held_against_one(houses: Build) -> None:
     house = houses(upstream(engine=ScriptedEngine([asyncio.Event()])))
     running, waiting = house.begin(), house.begin()
     await settle()

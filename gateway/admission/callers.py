@@ -3,11 +3,14 @@
 import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Final
 
 from gateway.core.errors import Unauthorized
 from gateway.core.ticket import ANONYMOUS, Caller
 
-_UNAUTHORIZED = "Incorrect API key provided. Send yours as `Authorization: Bearer KEY`."
+_NOBODY: Final[Mapping[str, Caller]] = MappingProxyType({})
+_UNAUTHORIZED: Final = "Incorrect API key provided. Send yours as `Authorization: Bearer KEY`."
 
 
 class Callers:
@@ -15,11 +18,17 @@ class Callers:
 
     Keeps digests alone: comparing them says nothing about a key (CVE-2025-59425).
     A key is high-entropy, so that one round of SHA-256 is enough.
+
+    Args:
+        keys: Name to key. None at all: everybody is anonymous.
+        callers: Name to how its requests are treated, where that is not as usual.
     """
 
-    def __init__(self, keys: Mapping[str, str]) -> None:
-        """`keys`: name to key. None at all: everybody is anonymous."""
-        self._callers = [(_digest(key), Caller(name=name)) for name, key in keys.items()]
+    def __init__(self, keys: Mapping[str, str], callers: Mapping[str, Caller] = _NOBODY) -> None:
+        self._callers = [
+            (_digest(key), callers.get(name, Caller(name=name))) for name, key in keys.items()
+        ]
+        self._anonymous = callers.get(ANONYMOUS.name, ANONYMOUS)
 
     @property
     def open(self) -> bool:
@@ -33,7 +42,7 @@ class Callers:
             Unauthorized: No key, an unknown one, or two that differ.
         """
         if not self._callers:
-            return ANONYMOUS
+            return self._anonymous
         presented = [_bearer(value) for value in authorization] + list(x_api_key)
         # Two credentials that differ: which one a proxy before us has checked is
         # anybody's guess. An empty one never fits, and costs the same to refuse.

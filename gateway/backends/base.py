@@ -16,6 +16,9 @@ from gateway.core.messages import Event, Finished, GenerateRequest
 
 OWNER_DEFAULT: Final = "gateway"
 
+LOAD_TIME_MAX_S: Final = 600.0
+"""Reading a model from a slow disk takes minutes; a load that is cut off starts over."""
+
 
 @attrs.frozen(kw_only=True)
 class ModelInfo:
@@ -64,6 +67,8 @@ class EventStream(Protocol):
 
     async def read(self) -> Sequence[Event]:
         """The next events, at least one; empty only after `Finished` was handed out.
+
+        One that was cancelled may be called again, and nothing is lost.
 
         Raises:
             UpstreamDisconnected, UpstreamBadResponse, UpstreamFailed: The answer
@@ -116,6 +121,17 @@ class InferenceBackend(Protocol):
 
     async def describe(self, model: str) -> ModelInfo:
         """All that the engine tells of one model. Raises as `probe`, and ModelNotFound."""
+        ...
+
+    async def load(self, model: str) -> None:
+        """Bring the model into memory; returns when it is there, also where it was before.
+
+        An engine that has its models in memory from the start has nothing to do.
+        Being cancelled closes the connection, which makes the engine give it up.
+
+        Raises:
+            As `open` on entering; RequestTimeout after LOAD_TIME_MAX_S.
+        """
         ...
 
     async def close(self) -> None:

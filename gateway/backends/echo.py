@@ -138,6 +138,9 @@ class EchoBackend:
             raise _model_not_found()
         return self._info(model)
 
+    async def load(self, model: str) -> None:
+        """Nothing: there is no model."""
+
     async def close(self) -> None:
         """Nothing."""
 

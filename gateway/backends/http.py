@@ -116,10 +116,22 @@ class HttpClient:
             await session.close()
 
     def open(
-        self, method: str, url: URL, *, body: bytes = b"", headers: Headers | None = None
+        self,
+        method: str,
+        url: URL,
+        *,
+        body: bytes = b"",
+        headers: Headers | None = None,
+        first_byte_timeout_s: float | None = None,
     ) -> "Exchange":
-        """A request for as long as the block lasts; see `Exchange`."""
-        return Exchange(self, method, url, body, headers)
+        """A request for as long as the block lasts; see `Exchange`.
+
+        Args:
+            first_byte_timeout_s: Instead of the configured one.
+        """
+        if first_byte_timeout_s is None:
+            first_byte_timeout_s = self._timeouts.first_byte_timeout_seconds
+        return Exchange(self, method, url, body, headers, first_byte_timeout_s=first_byte_timeout_s)
 
     async def get_json(
         self,
@@ -191,6 +203,7 @@ class Exchange:
         "_connection_lost",
         "_content",
         "_expired",
+        "_first_byte_timeout_s",
         "_headers",
         "_method",
         "_opening",
@@ -215,8 +228,11 @@ class Exchange:
         url: URL,
         body: bytes,
         headers: Headers | None,
+        *,
+        first_byte_timeout_s: float,
     ) -> None:
         self._client = client
+        self._first_byte_timeout_s = first_byte_timeout_s
         self._clock = client._clock
         self._method = method
         self._url = url
@@ -342,10 +358,9 @@ class Exchange:
 
     def _watch(self, now: float) -> None:
         """Break the pending read if it has waited too long, else look again when it could have."""
-        timeouts = self._client._timeouts
-        limit_s = stall_s = timeouts.stall_timeout_seconds
+        limit_s = stall_s = self._client._timeouts.stall_timeout_seconds
         if not self._received:
-            limit_s = timeouts.first_byte_timeout_seconds
+            limit_s = self._first_byte_timeout_s
         due_at = now + stall_s
         since = self._waiting_since
         # Nobody waits while the reader is busy with its own client, or when

@@ -1,6 +1,7 @@
 """Which kinds of backend there are, how each is made, and how `auto` becomes one of them."""
 
 import logging
+from collections.abc import Mapping
 from typing import Final
 
 import attrs
@@ -19,15 +20,39 @@ from gateway.core.errors import BackendError, RequestTimeout
 AUTO_TIMEOUT_S: Final = 1.0
 """How long `auto` waits for an Ollama; one on this machine answers in milliseconds."""
 
-_SLOTS: Final = {"ollama": 1, "openai": 8, "echo": 8}
-"""Ollama runs one request at once unless OLLAMA_NUM_PARALLEL says otherwise, and doesn't tell."""
+ECHO_SLOTS: Final = 8
+
+LEARNED_SLOTS_MAX: Final[Mapping[str, int]] = {"ollama": 8, "openai": 32}
+"""As many as may be found out to run at once, where the engine does not tell: Ollama's number
+is OLLAMA_NUM_PARALLEL, 1 by default, and vLLM's --max-num-seqs, 256, says little of its worth."""
 
 _log = logging.getLogger("gateway.engine")
 
 
-def default_slots(kind: BackendKind, embedded: Embedded) -> int:
-    """Requests that such a backend runs at once. `auto` has to be chosen first."""
-    return embedded.slots if kind == "llamacpp" else _SLOTS[kind]
+@attrs.frozen
+class Slots:
+    """Requests that a backend runs at once.
+
+    Attributes:
+        first: To begin with.
+        most: As many as may be found out; the same as `first` where nothing has to be.
+    """
+
+    first: int
+    most: int
+
+
+def slots(backend: Backend, embedded: Embedded) -> Slots:
+    """What is configured, else what the kind tells. `auto` has to be chosen first."""
+    match backend:
+        case Backend(slots=int(count)):
+            return Slots(count, count)
+        case Backend(kind="llamacpp"):
+            return Slots(embedded.slots, embedded.slots)
+        case Backend(kind="echo"):
+            return Slots(ECHO_SLOTS, ECHO_SLOTS)
+        case _:
+            return Slots(1, LEARNED_SLOTS_MAX[backend.kind])
 
 
 def make(

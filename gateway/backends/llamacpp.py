@@ -162,6 +162,9 @@ class LlamaCppBackend:
                 return info
         raise ModelNotFound("No engine has this model.", param="model")
 
+    async def load(self, model: str) -> None:
+        """Nothing: the child has its model in memory once it is up."""
+
     def _unreachable(self) -> UpstreamUnreachable:
         return UpstreamUnreachable(
             "The model is being loaded.", retry_after_s=self._supervisor.expected_ready_s()

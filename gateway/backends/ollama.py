@@ -9,7 +9,7 @@ from yarl import URL
 
 from gateway.backends import ollama_wire as wire
 from gateway.backends.answer import AnswerStream
-from gateway.backends.base import ModelInfo, Probe
+from gateway.backends.base import LOAD_TIME_MAX_S, ModelInfo, Probe
 from gateway.backends.http import Exchange, HttpClient, endpoint, headers
 from gateway.backends.pieces import new_call_id
 from gateway.backends.refusals import overflow, read_error, refusal
@@ -54,6 +54,7 @@ class OllamaBackend:
         self._limits = limits
         self._new_id = new_id
         self._chat_url = endpoint(url, "/api/chat")
+        self._generate_url = endpoint(url, "/api/generate")
         self._version_url = endpoint(url, "/api/version")
         self._tags_url = endpoint(url, "/api/tags")
         self._ps_url = endpoint(url, "/api/ps")
@@ -128,6 +129,24 @@ class OllamaBackend:
             loaded=name in running,
             capabilities=_words(shown.get("capabilities")),
         )
+
+    async def load(self, model: str) -> None:
+        """As `InferenceBackend.load`.
+
+        With the model's own options, as it is loaded for whoever asks for no others:
+        a `num_ctx` that differs makes Ollama load it once more.
+        """
+        name = wire.canonical(model)
+        async with self._http.open(
+            "POST",
+            self._generate_url,
+            body=wire.load_body(name),
+            headers=_ASK,
+            first_byte_timeout_s=LOAD_TIME_MAX_S,
+        ) as exchange:
+            if exchange.status != 200:
+                raise await self._refusal(exchange, name)
+            wire.read_loaded(await exchange.read_all(self._limits.upstream_line_bytes_max))
 
     async def close(self) -> None:
         """Nothing: the connections are the client's."""

@@ -132,6 +132,11 @@ def chat_body(request: GenerateRequest, model: str) -> bytes:
     return jsonio.dumps(body)
 
 
+def load_body(model: str) -> bytes:
+    """The body for /api/generate that brings the model into memory and asks for no answer."""
+    return jsonio.dumps({"model": model, "stream": False})
+
+
 def _options(request: GenerateRequest) -> dict[str, Json]:
     sampling = request.sampling
     options = {name: value for name in _SAMPLING if (value := getattr(sampling, name)) is not None}
@@ -349,6 +354,23 @@ class ChatReader:
                 decode_s=seconds(done.eval_duration, _NS),
             ),
         )
+
+
+def read_loaded(answer: bytes) -> None:
+    """The answer to `load_body`.
+
+    Raises:
+        UpstreamFailed: The model could not be loaded.
+        UpstreamBadResponse: It is no such answer.
+    """
+    try:
+        line = _line(answer)
+    except ValueError as error:
+        raise _unreadable() from error
+    if line.error is not None:
+        raise UpstreamFailed("The model's engine could not load the model.")
+    if not line.done:
+        raise _unreadable()
 
 
 def _unreadable() -> UpstreamBadResponse:

@@ -109,6 +109,9 @@ class OpenAIBackend:
                 return info
         raise _model_not_found()
 
+    async def load(self, model: str) -> None:
+        """Nothing: it serves what it has in memory."""
+
     async def close(self) -> None:
         """Nothing: the connections are the client's."""
 

@@ -4,14 +4,16 @@ Each check is a function from a Config to the mistakes it sees; CHECKS is all of
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from difflib import get_close_matches
 from typing import Final
 
 from gateway.config.addresses import is_host, is_host_header, is_loopback, is_origin, url_fault
-from gateway.config.effective import DEFAULT_CALLER, api_keys
+from gateway.config.effective import DEFAULT_CALLER, api_keys, callers
 from gateway.config.keys import Key, dotted, quoted
 from gateway.config.mistakes import Mistake
 from gateway.config.schema import Backend, Config
+from gateway.core.ticket import ANONYMOUS
 
 API_KEY_CHARACTERS_MIN: Final = 8
 API_KEY_CHARACTERS_MAX: Final = 1024
@@ -22,6 +24,7 @@ _KEYS: Final = ("auth", "keys")
 _PRINTABLE: Final = re.compile(r"[!-~]+")
 _CALLER_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,32}")
 _UPSTREAM_NAME: Final = re.compile(r"[a-z0-9_-]{1,32}")
+_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")  # RFC 9110 section 5.6.2
 
 _NOT_ABOVE: Final[tuple[tuple[Key, Key], ...]] = (
     (("generation", "max_tokens_default"), ("generation", "max_tokens_max")),
@@ -81,7 +84,7 @@ def caller_names(config: Config) -> Iterator[Mistake]:
                 ' a key; write: name = "key".',
                 value_shown=False,
             )
-        elif name.lower() == "anonymous":
+        elif name.lower() == ANONYMOUS.name:
             yield Mistake((*_KEYS, name), "this name is what callers without a key are called.")
         elif name == DEFAULT_CALLER and config.auth.api_key:
             yield Mistake(
@@ -107,6 +110,42 @@ def caller_keys(config: Config) -> Iterator[Mistake]:
             text = f"the key must be another one than that of {dotted(owners[secret])}."
             yield Mistake(key, text, concerns=(owners[secret],))
         owners.setdefault(secret, key)
+
+
+def caller_settings(config: Config) -> Iterator[Mistake]:
+    """How somebody is treated who can't call has no effect, and is a slip of the pen."""
+    names = callers(config)
+    for name in config.callers:
+        if name not in names:
+            yield Mistake(
+                ("callers", name),
+                _why_nobody(name, names),
+                concerns=(_API_KEY, _API_KEY_FILE, _KEYS),
+                value_shown=False,
+            )
+
+
+def request_texts(config: Config) -> Iterator[Mistake]:
+    """What is looked for in requests must be something that a request can have."""
+    for name, settings in config.callers.items():
+        if settings.user_header and not _HEADER_NAME.fullmatch(settings.user_header):
+            yield Mistake(
+                ("callers", name, "user_header"),
+                "must be the name of a header, such as X-OpenWebUI-User-Id.",
+            )
+    for header in config.scheduling.session_headers:
+        if not _HEADER_NAME.fullmatch(header):
+            yield Mistake(
+                ("scheduling", "session_headers"),
+                f"{quoted(header)} must be the name of a header, such as x-session-id.",
+                value_shown=False,
+            )
+    if "" in config.scheduling.background_prompts:
+        yield Mistake(
+            ("scheduling", "background_prompts"),
+            'must hold no empty text: every prompt begins with "", so that all would be batch.',
+            value_shown=False,
+        )
 
 
 def engines(config: Config) -> Iterator[Mistake]:
@@ -145,6 +184,8 @@ CHECKS: Final[tuple[Callable[[Config], Iterator[Mistake]], ...]] = (
     browsers,
     caller_names,
     caller_keys,
+    caller_settings,
+    request_texts,
     engines,
     bounds_in_order,
 )
@@ -165,6 +206,18 @@ def _caller_keys(config: Config) -> Iterator[tuple[Key, str]]:
     for name, secret in config.auth.keys.items():
         if _names_a_caller(name):
             yield (*_KEYS, name), secret
+
+
+def _why_nobody(name: str, names: Collection[str]) -> str:
+    """Why no caller is called so, and what was probably meant."""
+    if name == ANONYMOUS.name:
+        return "nobody is anonymous once an API key is set."
+    if ANONYMOUS.name in names:
+        return f"no API key is set; without one everybody is called {ANONYMOUS.name}."
+    likely = {known.lower(): known for known in names if _names_a_caller(known)}
+    close = get_close_matches(name.lower(), likely, n=1)
+    hint = f"; did you mean `{likely[close[0]]}`?" if close else "."
+    return f"no API key has this name{hint}"
 
 
 def _names_a_caller(name: str) -> bool:

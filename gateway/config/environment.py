@@ -13,6 +13,7 @@ import attrs
 
 from gateway.config.keys import NAME, Key, Setting, dotted, names_in, nearest, quoted, setting_at
 from gateway.config.mistakes import Document
+from gateway.config.schema import SlotCount
 from gateway.core import jsonio
 
 SHORT_NAMES: Final[Mapping[str, Key]] = {
@@ -113,8 +114,10 @@ def parse_text(text: str, type_: Any) -> Any:
     bare = text.strip()
     if type_ is bool:
         return _SWITCHES.get(bare.lower(), text)
-    if type_ in (int, int | None):
-        return int(bare) if _WHOLE.fullmatch(bare) else text
+    if type_ in (int, SlotCount):
+        if _WHOLE.fullmatch(bare):
+            return int(bare)
+        return bare.lower() if type_ == SlotCount else text
     if type_ is float:
         return float(bare) if _NUMBER.fullmatch(bare) else text
     if get_origin(type_) is Literal:

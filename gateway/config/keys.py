@@ -1,8 +1,8 @@
 """The schema as paths: which keys there are, what each holds, how each is written.
 
-A key is a tuple of names, `("queue", "max_queue_size")`. Two tables, `auth.keys`
-and `upstreams`, hold names that the operator picks; where the schema means any
-name, the path says NAME.
+A key is a tuple of names, `("queue", "max_queue_size")`. Three tables, `auth.keys`,
+`callers` and `upstreams`, hold names that the operator picks; where the schema
+means any name, the path says NAME.
 """
 
 import re

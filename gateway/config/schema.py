@@ -4,10 +4,10 @@ The docstring under a field is its one line in the manual; `conf/gateway.toml`
 shows each with its default, and a test holds the two together.
 """
 
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import attrs
-from attrs.validators import ge, gt, in_, le, max_len, min_len, optional
+from attrs.validators import ge, gt, in_, le, max_len, min_len
 
 MIB: Final = 1024 * 1024
 
@@ -16,8 +16,15 @@ _positive_s = gt(0.0)
 _not_negative = ge(0)
 
 BackendKind = Literal["auto", "ollama", "openai", "llamacpp", "echo"]
+SlotCount = int | Literal["auto"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "json", "text"]
+PriorityName = Literal["interactive", "normal", "batch"]
+
+
+def _at_least_one_or_auto(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+    if value != "auto":
+        ge(1)(instance, attribute, value)
 
 
 @attrs.frozen(kw_only=True)
@@ -78,6 +85,96 @@ class Queue:
 
     retry_after_max_seconds: float = attrs.field(default=120.0, validator=[ge(1.0), le(86_400.0)])
     """The longest Retry-After of a refusal; SDKs give up above 120."""
+
+
+@attrs.frozen(kw_only=True)
+class Scheduling:
+    """Who is let in, and who goes next. Each rule can be switched off."""
+
+    deadlines: bool = True
+    """Refuse at once what would not be answered in time."""
+
+    safety: float = attrs.field(default=1.5, validator=[ge(0.0), le(10.0)])
+    """Standard deviations of an estimate that are kept free before a deadline."""
+
+    truncate_at_deadline: bool = True
+    """A whole answer that reaches its deadline is returned as far as it came, as `length`."""
+
+    reservations: bool = True
+    """Hold the place of whom was refused, for when it was told to come back."""
+
+    reservations_max: int = attrs.field(default=1000, validator=[ge(0), le(100_000)])
+    """Places held at once."""
+
+    rejoin: bool = True
+    """A retry of a request that still runs, or has just ended, gets that answer."""
+
+    rejoin_seconds: float = attrs.field(default=1.5, validator=[ge(0.0), le(600.0)])
+    """How long an answer goes on without its client, where that one is known to retry."""
+
+    rejoin_bytes_max: int = attrs.field(default=8 * MIB, validator=_not_negative)
+    """Answers kept for clients that come back, together."""
+
+    priorities: bool = True
+    """Interactive before normal before batch."""
+
+    batch_share: float = attrs.field(default=0.5, validator=[gt(0.0), le(1.0)])
+    """The part of the time before a deadline that batch requests may fill."""
+
+    class_wait_max_seconds: float = attrs.field(default=30.0, validator=_positive_s)
+    """How long a request waits behind a more urgent class at the most."""
+
+    fairness: bool = True
+    """Callers of one class share the slots by their weights, in seconds."""
+
+    fairness_quantum_seconds: float = attrs.field(default=5.0, validator=[ge(0.0), le(3600.0)])
+    """Seconds of a slot by which one may get ahead, to use what is loaded."""
+
+    newcomer_share: float = attrs.field(default=0.2, validator=[ge(0.0), le(0.9)])
+    """The part of the time before a deadline that one caller leaves to others."""
+
+    model_affinity: bool = True
+    """Stay with the model that is loaded while changing it costs more than it saves."""
+
+    prefix_affinity: bool = True
+    """Prefer the prompt that shares most with what a slot holds."""
+
+    affinity_wait_max_seconds: float = attrs.field(default=20.0, validator=_positive_s)
+    """How long a request lets others go first whose model or prompt is loaded."""
+
+    session_headers: tuple[str, ...] = (
+        "x-openwebui-chat-id",
+        "x-session-id",
+        "x-conversation-id",
+    )
+    """Headers that name a conversation."""
+
+    background_prompts: tuple[str, ...] = ("### Task:",)
+    """What a last message begins with that a chat UI sends by itself; it runs as batch."""
+
+    progress_seconds: float = attrs.field(default=5.0, validator=[ge(0.0), le(3600.0)])
+    """A waiting stream is told its place this often, as a comment; 0: never."""
+
+
+@attrs.frozen(kw_only=True)
+class CallerSettings:
+    """How one caller is treated, by its name in auth.keys; `anonymous` without a key."""
+
+    priority: PriorityName = attrs.field(
+        default="normal", validator=in_(("interactive", "normal", "batch"))
+    )
+    """Class of its requests: interactive, normal or batch."""
+
+    priority_max: PriorityName = attrs.field(
+        default="normal", validator=in_(("interactive", "normal", "batch"))
+    )
+    """The most urgent class that it may ask for, by service_tier or x-gateway-priority."""
+
+    weight: float = attrs.field(default=1.0, validator=[gt(0.0), le(1000.0)])
+    """Its share of the slots against others of its class."""
+
+    user_header: str = attrs.field(default="", validator=max_len(64))
+    """Header in which it names its end users, such as X-OpenWebUI-User-Id; each has a share."""
 
 
 @attrs.frozen(kw_only=True)
@@ -191,8 +288,8 @@ class Backend:
     api_key: str = attrs.field(default="", repr=False)
     """The engine's own key, if it wants one; a client's key is never passed on."""
 
-    slots: int | None = attrs.field(default=None, validator=optional(ge(1)))
-    """Requests that the engine runs at once; unset: what fits the kind (Ollama 1)."""
+    slots: SlotCount = attrs.field(default="auto", validator=_at_least_one_or_auto)
+    """Requests that the engine runs at once; auto: found out while it serves, from 1 upwards."""
 
     models: tuple[str, ...] = ()
     """Offer these models of the engine alone; empty: all that it lists."""
@@ -237,7 +334,9 @@ class Config:
 
     server: Server = Server()
     auth: Auth = Auth()
+    callers: dict[str, CallerSettings] = attrs.field(factory=dict)
     queue: Queue = Queue()
+    scheduling: Scheduling = Scheduling()
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()
     generation: Generation = Generation()

@@ -26,7 +26,7 @@ from cattrs.gen import make_dict_structure_fn, override
 from gateway.config.environment import parse_text
 from gateway.config.keys import Key, dotted, names_in, nearest
 from gateway.config.mistakes import INT_MAX, INT_MIN, Document, Mistake
-from gateway.config.schema import Config
+from gateway.config.schema import Config, SlotCount
 
 _BOUND: Final = re.compile(r"must be (?P<sign>[<>]=?) (?P<bound>[0-9.]+)")
 _SIGNS: Final = {">": "above", ">=": "at least", "<": "below", "<=": "at most"}
@@ -102,6 +102,13 @@ def _choice(value: Any, type_: Any) -> str:
     raise _WrongError(f"must be one of {', '.join(choices)}{hint}")
 
 
+def _slot_count(value: Any, _: Any) -> SlotCount:
+    try:
+        return "auto" if value == "auto" else _whole(value, int)
+    except _WrongError as wrong:
+        raise _WrongError(f'{wrong}, or "auto"') from None
+
+
 def _texts(value: Any, _: Any) -> tuple[str, ...]:
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return tuple(_text(item, str) for item in value)
@@ -157,10 +164,10 @@ def _field_hook(field: "attrs.Attribute[Any]", converter: Converter) -> Callable
 
 def _help(field: "attrs.Attribute[Any]", value: Any) -> str:
     """The unit, an example, and what to do about a number that stands in quotes."""
-    if field.type not in (int, float, bool, int | None):
+    if field.type not in (int, float, bool, SlotCount):
         return ""
     words = next((unit for end, unit in _UNITS.items() if field.name.endswith(end)), "")
-    if field.type is not bool and field.default is not None:
+    if field.type in (int, float):
         words += f", such as {str(field.default).removesuffix('.0')}"
     if isinstance(value, str) and not isinstance(parse_text(value, field.type), str):
         words += ", without quotes"
@@ -188,6 +195,7 @@ def _new_converter() -> Converter:
     converter.register_structure_hook(bool, _switch)
     converter.register_structure_hook(str, _text)
     converter.register_structure_hook_func(_origin_is(Literal), _choice)
+    converter.register_structure_hook_func(lambda type_: type_ == SlotCount, _slot_count)
     converter.register_structure_hook_func(_origin_is(tuple), _texts)
     converter.register_structure_hook_factory(_origin_is(dict), _table_of)
     converter.register_structure_hook_factory(attrs.has, _table_as)

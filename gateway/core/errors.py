@@ -12,6 +12,8 @@ caller, and it is one of a closed set (the class attributes below).
 
 from typing import ClassVar
 
+import attrs
+
 
 class GatewayError(Exception):
     """Something a caller is told.
@@ -144,6 +146,14 @@ class ModelNotFound(GatewayError):
     reason = "model_not_found"
 
 
+class RequestNotFound(GatewayError):
+    """No request with this id is known, or it is somebody else's."""
+
+    status = 404
+    code = "request_not_found"
+    reason = "request_not_found"
+
+
 class MethodNotAllowed(GatewayError):
     """The URL exists, the method on it doesn't; `allowed` is for the Allow header."""
 
@@ -232,12 +242,43 @@ class TooManyOfOneAddress(TooManyConnections):
 # --- Refused now, welcome later -------------------------------------------
 
 
+@attrs.frozen(kw_only=True)
+class Promise:
+    """What a refused client is told of the place that is held for it.
+
+    Attributes:
+        place: To be sent back in `x-gateway-place`; "" when no place is held.
+        wait_s: From now until its turn, as far as can be known.
+        position: How many are before it.
+    """
+
+    place: str = ""
+    wait_s: float = 0.0
+    position: int = 0
+
+
 class Overloaded(GatewayError):
-    """Refused before any work was done; `retry_after_s` says when to come back."""
+    """Refused before any work was done; `retry_after_s` says when to come back.
+
+    Attributes:
+        promise: What is known of its turn; None where nothing is.
+    """
 
     status = 503
     code = "backend_overloaded"
     reason = "overload"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after_s: float | None = None,
+        reason: str | None = None,
+        promise: Promise | None = None,
+    ) -> None:
+        super().__init__(message, param=param, retry_after_s=retry_after_s, reason=reason)
+        self.promise = promise
 
 
 class QueueFull(Overloaded):
@@ -245,6 +286,13 @@ class QueueFull(Overloaded):
 
     code = "queue_full"
     reason = "queue_full"
+
+
+class DeadlineUnmeetable(Overloaded):
+    """It would not be answered in time."""
+
+    code = "deadline_unmeetable"
+    reason = "deadline"
 
 
 class MemoryPressure(Overloaded):

@@ -121,6 +121,8 @@ OutputFormat = JsonObject | JsonSchema
 
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "max"]
 
+ServiceTier = Literal["flex", "priority"]
+
 
 @attrs.frozen
 class Sampling:
@@ -151,6 +153,8 @@ class GenerateRequest:
             token alone; None for no logprobs.
         stream: Whether the caller reads events as they come. Decides what the
             deadline means (first token, or the whole answer), nothing else.
+        service_tier: How urgent the caller says it is: `flex` can wait,
+            `priority` can't; None where it doesn't say.
         extensions: Parameters of one engine, passed by name to the backend
             that knows them (num_ctx, keep_alive, mirostat…).
         params: The names of all parameters that the caller set, as spelled on
@@ -169,6 +173,7 @@ class GenerateRequest:
     reasoning_effort: ReasoningEffort | None = None
     logprobs: int | None = None
     stream: bool = False
+    service_tier: ServiceTier | None = None
     extensions: Mapping[str, Any] = attrs.field(factory=dict)
     params: frozenset[str] = frozenset()
 
@@ -235,11 +240,14 @@ class Usage:
     reasoning: int | None = None
 
     def __add__(self, other: "Usage") -> "Usage":
-        """Of two answers to one prompt: the prompt counts once."""
+        """Of two answers to one prompt, one drawn after the other.
+
+        The prompt counts once, and so does what of it was there for the first of them.
+        """
         return Usage(
             prompt=max(self.prompt, other.prompt),
             completion=self.completion + other.completion,
-            cached=_sum(self.cached, other.cached),
+            cached=other.cached if self.cached is None else self.cached,
             reasoning=_sum(self.reasoning, other.reasoning),
         )
 

@@ -69,7 +69,7 @@ async def _serve(config: Config, config_path: Path | None, logs: telemetry_logs.
     daemon.app.on_shutdown.append(life.end_leftovers)
     daemon.app.on_cleanup.append(life.close_backends)
     runner = GatewayRunner(daemon.app, settings=daemon.connections)
-    loops = [daemon.worker.run(), daemon.health.run(), life.warm_up()]
+    loops = [daemon.worker.run(), daemon.health.run(), daemon.learned.run(), life.warm_up()]
     loops += [engine.run() for engine in daemon.engines]
     async with background(*loops):
         try:
@@ -188,6 +188,7 @@ class Life:
         self._daemon.service.abort(_shutting_down())
 
     async def close_backends(self, _app: web.Application) -> None:
+        await self._daemon.loads.close()
         for upstream in self._daemon.pool.upstreams:
             await upstream.backend.close()
         await self._daemon.http.close()

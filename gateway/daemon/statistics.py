@@ -1,7 +1,11 @@
 """What is true right now, as one frozen value; /ready and /metrics are views of it."""
 
+from collections.abc import Mapping
+
 import attrs
 
+from gateway.admission.admission import Places
+from gateway.core.ticket import Priority
 from gateway.telemetry.metrics import Gauges, UpstreamGauges
 from gateway.web.ops import Readiness
 
@@ -29,6 +33,11 @@ class Statistics:
     Attributes:
         waiting: Requests that wait for a slot.
         active: Accepted requests that have not ended, those that wait too.
+        waiting_by_class: Of `waiting`, without those who are about to go on or to leave.
+        expected_wait_s: What a newcomer would wait for a slot; None where nobody
+            could run its request.
+        places: Held for those who were refused.
+        kept_answers_bytes: Of answers that a caller may come back for.
         log_lines_dropped: Since the start.
     """
 
@@ -39,6 +48,10 @@ class Statistics:
     active: int
     upstreams: tuple[UpstreamStatistics, ...]
     log_lines_dropped: int
+    waiting_by_class: Mapping[Priority, int] = attrs.field(factory=dict)
+    expected_wait_s: float | None = None
+    places: Places = Places()
+    kept_answers_bytes: int = 0
 
 
 def readiness(now: Statistics) -> Readiness:
@@ -61,6 +74,12 @@ def gauges(now: Statistics) -> Gauges:
     return Gauges(
         queue_depth=now.waiting,
         active_requests=now.active,
+        waiting=now.waiting_by_class,
+        expected_wait_s=now.expected_wait_s,
+        places_held=now.places.held,
+        places_returned=now.places.returned,
+        places_lost=now.places.lost,
+        kept_answers_bytes=now.kept_answers_bytes,
         model_loaded=any(
             upstream.up and upstream.holds_default_model for upstream in now.upstreams
         ),

@@ -1,25 +1,28 @@
-"""Loads the default model before the first caller needs it."""
+"""Loads the default model before the first caller needs it, and sees how fast it is."""
 
 import logging
 
+from gateway.backends.base import LOAD_TIME_MAX_S
 from gateway.core.clock import Clock
 from gateway.core.errors import GatewayError, ModelNotFound, Overloaded, UpstreamUnreachable
 from gateway.core.messages import GenerateRequest, Message, Role, Sampling
 from gateway.core.ticket import Caller, Ticket
 from gateway.pool.pool import Pool
+from gateway.scheduling.scheduler import Scheduler
 from gateway.scheduling.worker import BatchingWorker
 
 log = logging.getLogger("gateway.warmup")
 
 TRY_AGAIN_S = 1.0
-LOAD_TIME_MAX_S = 600.0
-"""Reading a model from a slow disk takes minutes; a load that is cut off starts over."""
+PROMPT = "Count from one to twenty in words, one after the other, without anything else."
+TOKENS = 8
+"""Enough to tell a rate by, so that the first estimates are not mere priors."""
 
 _CALLER = Caller(name="warm-up")
 
 
 class WarmUp:
-    """One token through the default model, by way of the queue, as soon as an upstream is up.
+    """A few tokens of the default model, by way of the queue, as soon as an upstream is up.
 
     Attributes:
         done: The model answered, or can't; until then nobody need come.
@@ -27,10 +30,18 @@ class WarmUp:
     """
 
     def __init__(
-        self, *, pool: Pool, worker: BatchingWorker, clock: Clock, model: str, wanted: bool
+        self,
+        *,
+        pool: Pool,
+        worker: BatchingWorker,
+        scheduler: Scheduler,
+        clock: Clock,
+        model: str,
+        wanted: bool,
     ) -> None:
         self._pool = pool
         self._worker = worker
+        self._scheduler = scheduler
         self._clock = clock
         self._model = model
         self.done = not wanted
@@ -61,9 +72,9 @@ class WarmUp:
     async def _run_once(self, now: float) -> None:
         request = GenerateRequest(
             model=self._model,
-            messages=(Message(role=Role.USER, content="Hello"),),
+            messages=(Message(role=Role.USER, content=PROMPT),),
             sampling=Sampling(temperature=0.0),
-            max_tokens=1,
+            max_tokens=TOKENS,
         )
         ticket = Ticket(
             request_id="warm-up",
@@ -73,9 +84,11 @@ class WarmUp:
             arrived_at=now,
             deadline_at=now + LOAD_TIME_MAX_S,
         )
+        self._scheduler.price(ticket)
         async with (
             self._worker.lease(ticket) as upstream,
             upstream.backend.open(request) as stream,
         ):
             while await stream.read():
                 pass
+            self._scheduler.answered(ticket, stream.ends, self._clock.now())

@@ -1,30 +1,37 @@
 """The one module that knows all: picks the parts, and hands each what it needs."""
 
+import secrets
+from collections import Counter
+
 import attrs
 from aiohttp import web
 
 from gateway import __version__
 from gateway.admission.admission import Admission
 from gateway.admission.callers import Callers
+from gateway.admission.rejoin import Rejoin
 from gateway.backends import kinds
 from gateway.backends.base import InferenceBackend
 from gateway.backends.http import HttpClient
 from gateway.backends.llamacpp import LlamaCppBackend
-from gateway.config.effective import api_keys, bind_address
+from gateway.config.effective import api_keys, bind_address, callers
 from gateway.config.schema import Backend, Config
 from gateway.core.clock import Clock
 from gateway.core.errors import GatewayError
-from gateway.core.ticket import RequestRecord
+from gateway.core.messages import GenerateRequest, Message, Role
+from gateway.core.ticket import ANONYMOUS, RequestRecord
+from gateway.daemon.learned import Learned
 from gateway.daemon.statistics import Statistics, UpstreamStatistics, gauges, readiness
 from gateway.daemon.warmup import WarmUp
 from gateway.dialects import openai_errors
 from gateway.dialects.openai_chat import OpenAIChat
 from gateway.pool.health import HealthMonitor
+from gateway.pool.loads import Loads
 from gateway.pool.pool import Pool
 from gateway.pool.upstream import Upstream
-from gateway.scheduling.estimate import ServiceTime
-from gateway.scheduling.policy import FirstComeFirstServed
+from gateway.scheduling.estimate import CostModel
 from gateway.scheduling.queue import RequestQueue
+from gateway.scheduling.scheduler import Scheduler
 from gateway.scheduling.worker import BatchingWorker
 from gateway.service import Service
 from gateway.telemetry.exchange import Exchange
@@ -40,6 +47,7 @@ from gateway.web.models import Models
 from gateway.web.ops import Ops
 from gateway.web.origins import OriginPolicy
 from gateway.web.refusals import RefusalLog
+from gateway.web.requests import Requests
 from gateway.web.visit import new_id
 
 DEFAULT_UPSTREAM = "default"
@@ -53,11 +61,16 @@ class Daemon:
     config: Config
     app: web.Application
     connections: ConnectionSettings
+    clock: Clock
+    admission: Admission
+    rejoin: Rejoin
     service: Service
     pool: Pool
     queue: RequestQueue
     worker: BatchingWorker
     health: HealthMonitor
+    loads: Loads
+    learned: Learned
     warm_up: WarmUp
     http: HttpClient
     metrics: Metrics
@@ -82,7 +95,21 @@ class Daemon:
             active=self.service.active,
             upstreams=tuple(self._statistics_of(upstream) for upstream in self.pool.upstreams),
             log_lines_dropped=self.logs.lines_dropped,
+            waiting_by_class=Counter(item.ticket.priority for item in self.queue.live()),
+            expected_wait_s=self._expected_wait_s(),
+            places=self.admission.places(self.clock.now()),
+            kept_answers_bytes=self.rejoin.bytes,
         )
+
+    def _expected_wait_s(self) -> float | None:
+        """What a request of normal class for the default model would wait, if it came now."""
+        newcomer = GenerateRequest(
+            model=self.default_model, messages=(Message(role=Role.USER, content="Hello"),)
+        )
+        try:
+            return self.service.forecast(newcomer, caller=ANONYMOUS).wait_s
+        except GatewayError:
+            return None
 
     def _statistics_of(self, upstream: Upstream) -> UpstreamStatistics:
         models = upstream.models or {}
@@ -119,48 +146,71 @@ async def wire(config: Config, *, clock: Clock, logs: Logs) -> Daemon:
     pool = Pool(upstreams=upstreams)
     default_model = _default_model(config, [upstream.backend for upstream in upstreams])
 
+    costs = CostModel()
+    learned = Learned(costs=costs, directory=config.server.state_directory, clock=clock)
+    learned.load()
+    scheduler = Scheduler(
+        pool=pool,
+        costs=costs,
+        settings=config.scheduling,
+        max_tokens=config.generation.max_tokens_default,
+        newcomers=_several(config),
+    )
     queue = RequestQueue(
-        bound=config.queue.max_queue_size, policy=FirstComeFirstServed(), pool=pool
+        bound=config.queue.max_queue_size, scheduler=scheduler, pool=pool, now=clock.now
     )
     worker = BatchingWorker(
         queue=queue,
         pool=pool,
+        scheduler=scheduler,
         clock=clock,
         batch_max_size=config.queue.batch_max_size,
         batch_wait_s=config.queue.batch_wait_ms / 1000.0,
     )
-    service_time = ServiceTime()
+
+    def loaded(upstream: Upstream, model: str, seconds: float) -> None:
+        costs.loaded(upstream.name, model, seconds)
+        metrics.model_loaded(seconds)
+
+    loads = Loads(clock=clock, loaded=loaded)
     admission = Admission(
         pool=pool,
         queue=queue,
-        service_time=service_time,
+        scheduler=scheduler,
         settings=config.queue,
+        scheduling=config.scheduling,
         timeouts=config.timeouts,
         strict_params=config.generation.strict_params,
+        new_place=_new_place,
     )
     health = HealthMonitor(pool=pool, clock=clock)
     warm_up = WarmUp(
         pool=pool,
         worker=worker,
+        scheduler=scheduler,
         clock=clock,
         model=default_model,
         wanted=config.generation.warm_up,
     )
-    requests = logs.requests
+    lines = logs.requests
 
     def told(record: RequestRecord) -> None:
         metrics.told(record)
 
     def exchanged(exchange: Exchange) -> None:
         metrics.exchanged(exchange)
-        requests.exchanged(exchange)
+        lines.exchanged(exchange)
 
+    rejoin = Rejoin(bytes_max=config.scheduling.rejoin_bytes_max)
     service = Service(
         admission=admission,
         worker=worker,
         pool=pool,
         clock=clock,
-        service_time=service_time,
+        scheduler=scheduler,
+        scheduling=config.scheduling,
+        loads=loads,
+        rejoin=rejoin,
         default_model=default_model,
         stream_timeout_s=config.timeouts.stream_timeout_seconds,
         refresh_models=health.refresh,
@@ -173,9 +223,11 @@ async def wire(config: Config, *, clock: Clock, logs: Logs) -> Daemon:
         clock=clock,
         limits=config.limits,
         timeouts=config.timeouts,
+        scheduling=config.scheduling,
         bodies=BodyBudget(config.limits.bodies_in_flight_bytes_max),
     )
     models = Models(service=service, pool=pool, health=health, clock=clock)
+    requests = Requests(service=service, clock=clock)
     ops = Ops(
         readiness=lambda: readiness(daemon.statistics()),
         scrape=lambda: metrics.render(gauges(daemon.statistics())),
@@ -183,24 +235,31 @@ async def wire(config: Config, *, clock: Clock, logs: Logs) -> Daemon:
         clock=clock,
     )
     edge = Edge(
-        callers=Callers(api_keys(config)),
+        callers=Callers(api_keys(config), callers(config)),
         clock=clock,
         tell=exchanged,
         origins=OriginPolicy(config.server.allowed_origins),
         metrics_public=config.server.metrics_public,
     )
-    application = app.application(app.routes(chat=chat, models=models, ops=ops), edge)
+    application = app.application(
+        app.routes(chat=chat, models=models, requests=requests, ops=ops), edge
+    )
     metrics = Metrics(__version__, routes=app.templates(application))
     pool.listeners.append(lambda: metrics.set_models(_model_labels(pool, default_model)))
     daemon = Daemon(
         config=config,
         app=application,
         connections=_connections(config, clock=clock, metrics=metrics),
+        clock=clock,
+        admission=admission,
+        rejoin=rejoin,
         service=service,
         pool=pool,
         queue=queue,
         worker=worker,
         health=health,
+        loads=loads,
+        learned=learned,
         warm_up=warm_up,
         http=http,
         metrics=metrics,
@@ -217,12 +276,25 @@ async def _upstream(
     made = kinds.make(
         chosen, embedded=config.embedded, http=http, limits=config.limits, clock=clock
     )
+    slots = kinds.slots(chosen, config.embedded)
     return Upstream(
         name=name,
         backend=made,
-        slots=chosen.slots or kinds.default_slots(chosen.kind, config.embedded),
+        slots=slots.first,
+        slots_max=slots.most,
         offered=frozenset(made.canonical(model) for model in backend.models),
     )
+
+
+def _several(config: Config) -> bool:
+    """Whether there can be more than one share of the slots."""
+    known = callers(config).values()
+    return len(known) > 1 or any(caller.user_header for caller in known)
+
+
+def _new_place() -> str:
+    """The id of a place in the line: whoever knows it may take the place."""
+    return secrets.token_urlsafe(9)
 
 
 def _default_model(config: Config, backends: list[InferenceBackend]) -> str:

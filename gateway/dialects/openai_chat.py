@@ -13,7 +13,7 @@ from gateway.config.schema import Generation, Limits
 from gateway.core import jsonio
 from gateway.core.errors import GatewayError, InvalidRequest, MalformedRequest
 from gateway.core.jsonio import Json
-from gateway.core.messages import ReasoningEffort
+from gateway.core.messages import ReasoningEffort, ServiceTier
 from gateway.dialects import fields, openai_errors, sampling
 from gateway.dialects.base import Parsed, ReplyHead
 from gateway.dialects.draft import (
@@ -48,6 +48,12 @@ _EFFORTS: Final[dict[str, ReasoningEffort]] = {
     "high": "high",
     "xhigh": "max",
     "max": "max",
+}
+
+_TIERS: Final[dict[str, ServiceTier]] = {
+    "flex": "flex",
+    "priority": "priority",
+    "fast": "priority",  # OpenAI's own answers call it so, too.
 }
 
 
@@ -85,8 +91,9 @@ class OpenAIChat:
         return openai_errors.body(error)
 
 
-# --- Parameters that depend on others -------------------------------------------
+# --- Parameters with rules of their own ------------------------------------------
 
+_STRING: Final = fields.text(0, 4096)
 _TOP_LOGPROBS: Final = fields.integer(0, TOP_LOGPROBS_MAX)
 _BIAS: Final = fields.number(-100, 100)
 
@@ -145,9 +152,18 @@ def _parallel_tool_calls(draft: Draft, value: Json, path: str) -> Fate:
     return "no-op" if parallel else "asked"
 
 
+def _service_tier(draft: Draft, value: Json, path: str) -> Fate:
+    tier = _STRING(value, path)
+    if tier in ("auto", "default"):
+        return "no-op"
+    if tier not in _TIERS:
+        return "ignored"  # Such as `scale`, which is capacity bought of OpenAI.
+    draft.request["service_tier"] = _TIERS[tier]
+    return "asked"
+
+
 # --- Parameters without effect ----------------------------------------------------
 
-_STRING: Final = fields.text(0, 4096)
 _METADATA_MAX: Final = 16
 _METADATA_KEY: Final = fields.text(1, 64)
 _METADATA_VALUE: Final = fields.text(0, 512)
@@ -198,6 +214,7 @@ PARAMETERS: Final[Table] = {
     "parallel_tool_calls": _parallel_tool_calls,
     "response_format": response_format,
     "reasoning_effort": to_request("reasoning_effort", fields.one_of(_EFFORTS)),
+    "service_tier": _service_tier,
     # Ollama's, besides those that `sampling` knows.
     "options": sampling.options,
     "keep_alive": to_extensions("keep_alive", sampling.keep_alive),
@@ -211,7 +228,6 @@ PARAMETERS: Final[Table] = {
     "prompt_cache_options": without_effect(fields.obj, {}),
     "prompt_cache_retention": without_effect(_STRING),
     "safety_identifier": without_effect(_STRING),
-    "service_tier": without_effect(_STRING, "auto", "default"),
     "store": without_effect(fields.boolean, False),
     "user": without_effect(_STRING),
     "verbosity": without_effect(_STRING, "medium"),

@@ -1,24 +1,31 @@
 """OpenAI's error envelope, for its dialects and for the edge before a dialect is known."""
 
+import math
 from typing import Final
 
 from gateway.core import jsonio
-from gateway.core.errors import GatewayError
+from gateway.core.errors import GatewayError, Overloaded
 from gateway.core.jsonio import Json
 
 _TYPES: Final = {401: "authentication_error", 429: "rate_limit_error"}
 
 
 def envelope(error: GatewayError) -> dict[str, Json]:
-    """`{"error": {message, type, param, code}}` as a document."""
-    return {
-        "error": {
-            "message": error.message,
-            "type": _type(error.status),
-            "param": error.param,
-            "code": error.code,
-        }
+    """`{"error": {message, type, param, code}}` as a document.
+
+    A refusal that knows when its turn would be says so in two further keys,
+    which OpenAI's clients pass over.
+    """
+    told: dict[str, Json] = {
+        "message": error.message,
+        "type": _type(error.status),
+        "param": error.param,
+        "code": error.code,
     }
+    if isinstance(error, Overloaded) and error.promise is not None:
+        told["estimated_wait_ms"] = math.ceil(error.promise.wait_s * 1000.0)
+        told["queue_position"] = error.promise.position
+    return {"error": told}
 
 
 def body(error: GatewayError) -> bytes:

@@ -6,7 +6,6 @@ import attrs
 
 from gateway.backends.base import ModelInfo
 from gateway.core.errors import ModelNotFound, UpstreamUnreachable
-from gateway.core.ticket import Load
 from gateway.pool import balancer
 from gateway.pool.upstream import Upstream
 
@@ -30,9 +29,23 @@ class Pool:
             if upstream.up and upstream.name not in tried and upstream.serves(model)
         ]
 
-    def free_for(self, model: str, tried: Collection[str] = NOBODY) -> Upstream | None:
-        """An upstream with a free slot for the model, or None. Takes nothing."""
-        return balancer.choose(self.serving(model, tried))
+    @property
+    def any_free(self) -> bool:
+        """Whether any slot at all is free."""
+        return any(upstream.free > 0 for upstream in self.upstreams)
+
+    def free_for(
+        self,
+        model: str,
+        tried: Collection[str] = NOBODY,
+        cached: Callable[[Upstream], int] | None = None,
+    ) -> Upstream | None:
+        """An upstream with a free slot for the model, or None. Takes nothing.
+
+        Args:
+            cached: How much of the prompt an upstream need not read again.
+        """
+        return balancer.choose(self.serving(model, tried), model, cached)
 
     def require(self, model: str, tried: Collection[str] = NOBODY) -> list[Upstream]:
         """As `serving`, at least one.
@@ -50,15 +63,6 @@ class Pool:
                 retry_after_s=self.retry_after_s,
             )
         raise ModelNotFound(self._not_found(), param="model")
-
-    def load(self, model: str, *, waiting: int, service_time_s: float) -> Load:
-        serving = self.serving(model)
-        return Load(
-            slots=sum(upstream.slots for upstream in serving),
-            running=sum(upstream.in_flight for upstream in serving),
-            waiting=waiting,
-            service_time_s=service_time_s,
-        )
 
     def models(self) -> list[ModelInfo]:
         """Every model once, in the order of the upstreams."""

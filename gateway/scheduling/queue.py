@@ -3,7 +3,7 @@
 An `asyncio.Queue` as `asyncio.PriorityQueue` is one, with one more twist: it
 counts as *empty* while no slot is free for any ticket in it. So `await get()`
 returns exactly when there is something to grant, and which ticket that is is
-decided at the last moment, by the policy.
+decided at the last moment, by the scheduler.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ import attrs
 from gateway.core.ticket import Ticket
 from gateway.pool.pool import Pool
 from gateway.pool.upstream import Upstream
-from gateway.scheduling.policy import Policy
+from gateway.scheduling.scheduler import Scheduler
 
 
 @attrs.define(eq=False)
@@ -32,11 +32,14 @@ class RequestQueue(asyncio.Queue[Waiting]):
     stands in the queue until its own task takes it out, but is never chosen.
     """
 
-    def __init__(self, *, bound: int, policy: Policy, pool: Pool) -> None:
+    def __init__(
+        self, *, bound: int, scheduler: Scheduler, pool: Pool, now: Callable[[], float]
+    ) -> None:
         super().__init__()
         self.bound = bound
-        self._policy = policy
+        self._scheduler = scheduler
         self._pool = pool
+        self._now = now
         self._chosen: Waiting | None = None
 
     def _init(self, maxsize: int) -> None:
@@ -44,12 +47,19 @@ class RequestQueue(asyncio.Queue[Waiting]):
 
     def _put(self, item: Waiting) -> None:
         assert item.ticket not in self._waiting
+        self._chosen = None
         self._waiting[item.ticket] = item
 
     def _get(self) -> Waiting:
-        # asyncio.Queue asks empty() first, in the same turn of the loop.
-        assert self._chosen is not None
-        return self._waiting.pop(self._chosen.ticket)
+        chosen, self._chosen = self._chosen, None
+        assert chosen is not None
+        return self._waiting.pop(chosen.ticket)
+
+    def get_nowait(self) -> Waiting:
+        """What `empty` has just found, else what it finds now. Raises asyncio.QueueEmpty."""
+        if self._chosen is None and self.empty():
+            raise asyncio.QueueEmpty
+        return self._get()
 
     def qsize(self) -> int:
         return len(self._waiting)
@@ -67,10 +77,12 @@ class RequestQueue(asyncio.Queue[Waiting]):
 
     def remove(self, ticket: Ticket) -> None:
         """Take out a ticket that no longer wants a slot; nothing happens if it isn't there."""
+        self._chosen = None
         self._waiting.pop(ticket, None)
 
     def slot_freed(self) -> None:
         """Wake the worker: what counted as empty may not be so any more."""
+        self._chosen = None
         # The method by which asyncio.Queue's own put wakes a getter.
         self._wakeup_next(self._getters)  # type: ignore[attr-defined]
 
@@ -79,9 +91,17 @@ class RequestQueue(asyncio.Queue[Waiting]):
         return iter([item for item in self._waiting.values() if not item.granted.done()])
 
     def _choose(self) -> Waiting | None:
-        tickets = (item.ticket for item in self._waiting.values() if not item.granted.done())
-        ticket = self._policy.choose(tickets, self._runnable())
-        return None if ticket is None else self._waiting[ticket]
+        if not self._pool.any_free:
+            return None
+        runnable = self._runnable()
+        tickets = [
+            item.ticket
+            for item in self._waiting.values()
+            if not item.granted.done() and runnable(item.ticket)
+        ]
+        if not tickets:
+            return None
+        return self._waiting[self._scheduler.choose(tickets, self._now())]
 
     def _runnable(self) -> Callable[[Ticket], bool]:
         """Whether a slot is free for a ticket, looked up once for each model."""

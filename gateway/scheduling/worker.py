@@ -19,6 +19,7 @@ from gateway.core.ticket import Ticket
 from gateway.pool.pool import Pool
 from gateway.pool.upstream import Upstream
 from gateway.scheduling.queue import RequestQueue, Waiting
+from gateway.scheduling.scheduler import Scheduler
 
 
 class BatchingWorker:
@@ -36,12 +37,14 @@ class BatchingWorker:
         *,
         queue: RequestQueue,
         pool: Pool,
+        scheduler: Scheduler,
         clock: Clock,
         batch_max_size: int,
         batch_wait_s: float,
     ) -> None:
         self._queue = queue
         self._pool = pool
+        self._scheduler = scheduler
         self._clock = clock
         self._batch_max_size = batch_max_size
         self._batch_wait_s = batch_wait_s
@@ -80,21 +83,33 @@ class BatchingWorker:
             raise _too_late()
         # What waits and could run goes first; what waits for another model doesn't matter.
         if self._queue.empty():
-            upstream = self._pool.free_for(ticket.model, ticket.tried)
+            upstream = self._free_for(ticket)
             if upstream is not None:
-                upstream.take()
+                self._start(ticket, upstream)
                 return upstream
         return await self._wait(ticket)
 
-    def give_back(self, upstream: Upstream) -> None:
+    def give_back(self, ticket: Ticket, upstream: Upstream) -> None:
         upstream.release()
+        self._scheduler.ended(ticket, self._clock.now())
         if self._queue.qsize():
             self._queue.slot_freed()
+
+    def _free_for(self, ticket: Ticket) -> Upstream | None:
+        scheduler = self._scheduler
+        return self._pool.free_for(
+            ticket.model, ticket.tried, lambda upstream: scheduler.cached_chars(upstream, ticket)
+        )
+
+    def _start(self, ticket: Ticket, upstream: Upstream) -> None:
+        upstream.take()
+        self._scheduler.started(ticket, upstream, self._clock.now())
 
     async def _wait(self, ticket: Ticket) -> Upstream:
         self._pool.require(ticket.model, ticket.tried)
         item = Waiting(ticket, asyncio.get_running_loop().create_future())
         self._queue.put_nowait(item)
+        self._scheduler.wait(ticket, self._clock.now())
         self._arm(ticket.deadline_at)
         try:
             return await item.granted
@@ -103,20 +118,21 @@ class BatchingWorker:
             if granted.done() and not granted.cancelled() and granted.exception() is None:
                 # The grant landed in the same turn of the loop as the
                 # cancellation. The slot is ours, and ours to give back.
-                self.give_back(granted.result())
+                self.give_back(ticket, granted.result())
             raise
         finally:
             self._queue.remove(ticket)
+            self._scheduler.left(ticket, self._clock.now())
 
     def _grant(self, item: Waiting) -> None:
         assert not item.granted.done()
         ticket = item.ticket
-        if self._clock.now() >= ticket.deadline_at:
+        if self._scheduler.too_late(ticket, self._clock.now()):
             item.granted.set_exception(_too_late())
             return
-        upstream = self._pool.free_for(ticket.model, ticket.tried)
+        upstream = self._free_for(ticket)
         assert upstream is not None, "the queue chose a ticket that no free slot can run"
-        upstream.take()
+        self._start(ticket, upstream)
         item.granted.set_result(upstream)
 
     def _review(self) -> None:
@@ -169,7 +185,7 @@ class Lease:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._worker.give_back(self._upstream)
+        self._worker.give_back(self._ticket, self._upstream)
 
 
 def _too_late() -> RequestTimeout:

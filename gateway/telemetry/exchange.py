@@ -4,12 +4,15 @@ from typing import Final
 
 import attrs
 
-from gateway.core.ticket import RequestRecord
+from gateway.core.ticket import Priority, RequestRecord
 
 OTHER: Final = "other"
 """Stands for every value that is not one of ours: a route, a model, a reason."""
 
 METHODS: Final = ("GET", "POST", "DELETE", "HEAD", "OPTIONS", "OTHER")
+
+CLASSES: Final = tuple(priority.name.lower() for priority in Priority)
+"""How each priority is spelled; a priority is its index."""
 
 CLIENT_GONE: Final = 499
 """nginx's status for a caller who left before the answer; it never reaches a wire."""
@@ -47,11 +50,13 @@ class Exchange:
 
 
 def tokens_per_s(record: RequestRecord) -> float | None:
-    """How fast the answer was generated; None where that can't be said.
+    """How fast the answer was generated; None where that can't be said, or was said before.
 
     By the engine's own clock if it tells, else by the time after the first
     token, which that token had no part in.
     """
+    if record.rejoined:
+        return None
     tokens = record.usage.completion
     decode_s = record.timings.decode_s
     if decode_s is None:
@@ -60,3 +65,18 @@ def tokens_per_s(record: RequestRecord) -> float | None:
         tokens -= 1
         decode_s = record.total_s - record.first_token_s
     return tokens / decode_s if tokens > 0 and decode_s > 0 else None
+
+
+def cached_tokens(record: RequestRecord) -> int:
+    """How many tokens of the prompt were found in the slot.
+
+    As the engine tells, else estimated: the part of the characters that the slot
+    was expected to hold.
+    """
+    prompt, cached = max(record.usage.prompt, 0), record.usage.cached
+    if cached is None:
+        if record.prompt_chars <= 0:
+            return 0
+        cached = prompt * record.cached_chars // record.prompt_chars
+    # Of several answers to one prompt the engine may count it each time.
+    return min(max(cached, 0), prompt)

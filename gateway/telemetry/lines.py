@@ -18,8 +18,9 @@ from typing import Any, Final, Protocol
 from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.orjson import OrjsonFormatter
 
+from gateway.core.ticket import Priority
 from gateway.telemetry.clean import clean, tell
-from gateway.telemetry.exchange import CLIENT_GONE, Exchange, tokens_per_s
+from gateway.telemetry.exchange import CLASSES, CLIENT_GONE, Exchange, tokens_per_s
 
 Field = str | int | float | bool | None
 Fields = dict[str, Field]
@@ -95,8 +96,18 @@ def request_fields(exchange: Exchange) -> Fields:
         fields["outcome"] = record.outcome
         if record.phase:
             fields["phase"] = record.phase
+        if record.truncated:
+            fields["truncated"] = True
+        if record.rejoined:
+            fields["rejoined"] = True
         if record.attempts > 1:
             fields["attempts"] = record.attempts
+        if record.priority is not None and record.priority is not Priority.NORMAL:
+            fields["priority"] = CLASSES[record.priority]
+        if record.swaps:
+            fields["swaps"] = record.swaps
+        if record.expected_wait_s > 0.0:
+            fields["expected_wait_ms"] = _ms(record.expected_wait_s)
         fields["queue_ms"] = _ms(record.queue_s)
         if record.first_token_s is not None:
             fields["first_token_ms"] = _ms(record.first_token_s)

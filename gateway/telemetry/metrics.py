@@ -10,7 +10,7 @@ routes those of the route table, reasons and kinds those of the tree of errors,
 and everything else is "other". Series have a hard bound on top.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import attrs
@@ -18,8 +18,16 @@ from aioprometheus.collectors import Counter, Gauge, Histogram, Registry
 from aioprometheus.formats.text import TEXT_CONTENT_TYPE, TextFormatter
 
 from gateway.core.errors import GatewayError
-from gateway.core.ticket import RequestRecord
-from gateway.telemetry.exchange import CLIENT_GONE, METHODS, OTHER, Exchange, tokens_per_s
+from gateway.core.ticket import Priority, RequestRecord
+from gateway.telemetry.exchange import (
+    CLASSES,
+    CLIENT_GONE,
+    METHODS,
+    OTHER,
+    Exchange,
+    cached_tokens,
+    tokens_per_s,
+)
 from gateway.telemetry.process import footprint, started_at
 from gateway.telemetry.series import (
     Budget,
@@ -43,6 +51,13 @@ LATENCY_S: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 6
 FIRST_TOKEN_S: Final = (0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320)
 QUEUE_S: Final = (0.001, 0.01, 0.1, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600)
 TOKENS_PER_S: Final = (0.5, 1, 2, 3, 5, 7.5, 10, 15, 20, 30, 50, 75, 100, 200, 500)
+LOAD_S: Final = (0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600)
+
+RATIO: Final = (0.25, 0.5, 0.67, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2, 4)
+"""What was expected over what it was: below 1 it took longer."""
+
+JUDGED_S_MIN: Final = 0.05
+"""Of a shorter time the ratio says nothing."""
 
 
 def _tree(error: type[GatewayError]) -> Iterator[type[GatewayError]]:
@@ -58,7 +73,7 @@ STATUSES: Final = frozenset({200, 204, CLIENT_GONE, *(error.status for error in 
 REFUSALS: Final = {error.status for error in _ERRORS if error.status < 500} | {503}
 """What says no before any work was done. Other statuses of errors tell what broke."""
 
-REJECTED: Final = ("deadline", *sorted({e.reason for e in _ERRORS if e.status in REFUSALS}))
+REJECTED: Final = sorted({e.reason for e in _ERRORS if e.status in REFUSALS})
 
 ERROR_TYPES: Final = (
     *("backend_error", "model_not_found", "overload", "queue_full", "auth_failure"),
@@ -97,11 +112,24 @@ class Gauges:
     Attributes:
         active_requests: Accepted ones that have not ended; those that wait for a
             slot are among them.
+        waiting: Those that wait for a slot, by class.
+        expected_wait_s: How long a newcomer would wait for a slot; None where nobody
+            could run its request.
+        places_held: For clients that were refused, until they come back.
+        places_returned: Whose clients came back in time, since the start.
+        places_lost: Whose clients did not.
+        kept_answers_bytes: Of answers that a client may come back for.
         model_loaded: Whether a request would be served now without loading first.
     """
 
     queue_depth: int = 0
     active_requests: int = 0
+    waiting: Mapping[Priority, int] = attrs.field(factory=dict)
+    expected_wait_s: float | None = None
+    places_held: int = 0
+    places_returned: int = 0
+    places_lost: int = 0
+    kept_answers_bytes: int = 0
     model_loaded: bool = False
     upstreams: Sequence[UpstreamGauges] = ()
     log_lines_dropped: int = 0
@@ -124,6 +152,7 @@ class Metrics:
         routes = tuple(routes)
         self._declare_inherited()
         self._declare_own({template for _, template in routes})
+        self._declare_scheduling()
         self._declare_gauges(version)
         for method, template in routes:
             self._exchanges.begin((template, method, 200))
@@ -150,13 +179,42 @@ class Metrics:
                 if record.status != CLIENT_GONE:
                     self._rejected.add((record.reason,))
                 return
-        self._queue_wait.observe(record.queue_s)
         if record.stream and record.first_token_s is not None:
             self._first_token.observe(record.first_token_s)
+        self._truncated.value += record.truncated
+        if record.rejoined:
+            # All else is told by the request that it came back for.
+            self._rejoined.value += 1
+            return
+        self._queue_wait.observe(record.queue_s)
         if record.backend_s is not None:
             self._backend_latency.observe(record.backend_s)
-        if record.usage.completion > 0:
-            self._tokens.value += record.usage.completion
+        if record.priority is not None and record.upstream:
+            self._told_slot(record, record.priority)
+        self._told_tokens(record)
+
+    def _told_slot(self, record: RequestRecord, priority: Priority) -> None:
+        """What it used of a slot, and how well that was foreseen."""
+        self._slot_s.add((CLASSES[priority],), record.service_s)
+        self._swaps.value += record.swaps
+        completed = record.outcome == "completed"
+        if not completed and not record.taken_over:
+            self._wasted_slot_s.value += record.service_s
+        if record.attempts != 1:
+            return  # It was foreseen for the first.
+        if record.queue_s >= JUDGED_S_MIN:
+            self._wait_ratio.observe(record.expected_wait_s / record.queue_s)
+        if completed and not record.truncated and record.service_s >= JUDGED_S_MIN:
+            self._service_ratio.observe(record.expected_s / record.service_s)
+
+    def _told_tokens(self, record: RequestRecord) -> None:
+        usage = record.usage
+        if usage.prompt > 0:
+            cached = cached_tokens(record)
+            self._prompt_tokens.add(("cached",), cached)
+            self._prompt_tokens.add(("evaluated",), usage.prompt - cached)
+        if usage.completion > 0:
+            self._tokens.value += usage.completion
             speed = tokens_per_s(record)
             if speed is not None:
                 self._speed.observe(speed)
@@ -180,6 +238,10 @@ class Metrics:
     def upstream_failed(self, kind: str) -> None:
         """One attempt at an upstream broke; another may still serve the request."""
         self._upstream_errors.add((kind,))
+
+    def model_loaded(self, seconds: float) -> None:
+        """An upstream has brought a model to memory."""
+        self._load_s.observe(seconds)
 
     def connection_closed(self, reason: str) -> None:
         """We closed a client's connection; one of CLOSE_REASONS."""
@@ -222,6 +284,16 @@ class Metrics:
         self._series_refused.value = self._budget.refused
         ended = self._completed.value + self._failed.value + self._cancelled.value
         self._accepted.value = max(self._accepted.value, ended + gauges.active_requests)
+        for priority in Priority:
+            labels = {"priority": CLASSES[priority]}
+            self._waiting.set(labels, gauges.waiting.get(priority, 0))
+        self._places_held.set({}, gauges.places_held)
+        self._places_returned.value = gauges.places_returned
+        self._places_lost.value = gauges.places_lost
+        self._kept_answers.set({}, gauges.kept_answers_bytes)
+        self._expected_wait.values.clear()
+        if gauges.expected_wait_s is not None:
+            self._expected_wait.set({}, round(gauges.expected_wait_s, 3))
         for gauge in (self._slots, self._busy, self._up):
             gauge.values.clear()  # an upstream may be gone since the last scrape
         for upstream in gauges.upstreams[:UPSTREAMS_MAX]:
@@ -328,6 +400,67 @@ class Metrics:
         )
         self._cpu = self._total(
             "process_cpu_seconds_total", "Processor time used, user and system."
+        )
+
+    def _declare_scheduling(self) -> None:
+        """What was decided, and what came of it."""
+        self._waiting = self._gauge(
+            "gateway_requests_waiting", "Requests that wait for a slot, by class.", len(CLASSES)
+        )
+        self._expected_wait = self._gauge(
+            "gateway_expected_wait_seconds",
+            "How long a request for the default model that came now would wait for a slot.",
+        )
+        self._wait_ratio = self._distribution(
+            "gateway_wait_estimate_ratio",
+            "Expected over actual wait for a slot, of waits from 50 ms.",
+            RATIO,
+        )
+        self._service_ratio = self._distribution(
+            "gateway_service_estimate_ratio",
+            "Expected over actual time in a slot, of whole answers from 50 ms.",
+            RATIO,
+        )
+        self._slot_s = self._tally(
+            "gateway_slot_seconds_total",
+            "Time that requests had in slots, by class.",
+            priority=CLASSES,
+        )
+        self._wasted_slot_s = self._total(
+            "gateway_wasted_slot_seconds_total",
+            "Of that the time of requests that failed or whose caller left, unless the caller's"
+            " next try got the answer.",
+        )
+        self._prompt_tokens = self._tally(
+            "gateway_prompt_tokens_total",
+            "Tokens of prompts, evaluated or found in a slot: as the engine tells, else estimated"
+            " from the characters that the slot was expected to hold.",
+            source=("evaluated", "cached"),
+        )
+        self._swaps = self._total(
+            "gateway_model_swaps_total",
+            "Times that a request got a slot whose engine did not hold its model.",
+        )
+        self._load_s = self._distribution(
+            "gateway_model_load_seconds", "What it took to load a model.", LOAD_S
+        )
+        self._truncated = self._total(
+            "gateway_truncated_total", "Answers cut at their deadline, with what there was."
+        )
+        self._rejoined = self._total(
+            "gateway_rejoined_total", "Retries that got the answer of an earlier try."
+        )
+        self._kept_answers = self._gauge(
+            "gateway_kept_answers_bytes", "Of answers kept for callers who may come back."
+        )
+        self._places_held = self._gauge(
+            "gateway_places_held", "Places held for refused callers, until they come back."
+        )
+        self._places_returned = self._total(
+            "gateway_places_returned_total", "Places whose callers came back in time."
+        )
+        self._places_lost = self._total(
+            "gateway_places_lost_total", "Places given up because nobody came back."
         )
 
     def _declare_gauges(self, version: str) -> None:

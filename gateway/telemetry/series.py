@@ -95,8 +95,8 @@ class Tally:
         self._allowed = tuple(labels.values())
         self._budget = budget
         self._others: tuple[Value, ...] = (OTHER,) * len(self._names)
-        self._counts: dict[tuple[Value, ...], int] = {}
-        self._shown: dict[tuple[Value, ...], int] = {}
+        self._counts: dict[tuple[Value, ...], int | float] = {}
+        self._shown: dict[tuple[Value, ...], int | float] = {}
         self._spelled: dict[tuple[Value, ...], dict[str, str]] = {}
         if len(labels) == 1:
             for value in self._allowed[0]:
@@ -104,12 +104,12 @@ class Tally:
         budget.reserve()
         self._open(self._others)
 
-    def add(self, values: tuple[Value, ...]) -> None:
-        """Count one, under these labels or those that stand for them."""
+    def add(self, values: tuple[Value, ...], amount: int | float = 1) -> None:
+        """Count so many, under these labels or those that stand for them."""
         try:
-            self._counts[values] += 1
+            self._counts[values] += amount
         except KeyError:
-            self._counts[self._settled(values)] += 1
+            self._counts[self._settled(values)] += amount
 
     def begin(self, values: tuple[Value, ...]) -> None:
         """Show the series from now on, at 0, before its first event."""

@@ -9,6 +9,7 @@ from gateway.web.inference import Inference
 from gateway.web.middleware import Edge
 from gateway.web.models import Models
 from gateway.web.ops import Ops
+from gateway.web.requests import Requests
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Route = tuple[str, str, Handler]
@@ -16,12 +17,13 @@ Route = tuple[str, str, Handler]
 CHAT_COMPLETIONS: Final = "/v1/chat/completions"
 
 
-def routes(*, chat: Inference, models: Models, ops: Ops) -> Sequence[Route]:
+def routes(*, chat: Inference, models: Models, requests: Requests, ops: Ops) -> Sequence[Route]:
     """Method, template and handler of every URL there is. A GET answers to HEAD too."""
     return (
         ("POST", CHAT_COMPLETIONS, chat.handle),
         ("GET", "/v1/models", models.list),
         ("GET", "/v1/models/{model:.+}", models.one),
+        ("GET", "/v1/requests/{id}", requests.one),
         ("GET", "/health", ops.health),
         ("GET", "/ready", ops.ready),
         ("GET", "/metrics", ops.metrics),

@@ -5,18 +5,24 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
+import attrs
 from aiohttp import hdrs, web
 from aiohttp_sse import EventSourceResponse
 from multidict import CIMultiDict
 
-from gateway.config.schema import Limits, Timeouts
+from gateway.config.schema import Limits, Scheduling, Timeouts
+from gateway.core import jsonio
 from gateway.core.clock import Clock
 from gateway.core.errors import GatewayError, InternalError, UnsupportedMediaType
 from gateway.core.messages import Event, fold
-from gateway.core.ticket import ANONYMOUS
+from gateway.core.ticket import ANONYMOUS, Caller, Hints
 from gateway.dialects.base import Dialect, Encoder, Parsed, ReplyHead
-from gateway.service import Answer, Service
+from gateway.service import Service
+from gateway.story import Answer
 from gateway.web.body import BodyBudget, BodyShare, read_body
+from gateway.web.hints import fingerprint_of, hints_of
+from gateway.web.progress import ProgressComments
+from gateway.web.requests import forecast_document
 from gateway.web.visit import VISIT, Visit
 
 log = logging.getLogger("gateway.web")
@@ -31,6 +37,12 @@ PARSED_IN_A_THREAD_BYTES: Final = 256 * 1024
 """Larger bodies would hold up everybody else while they are parsed."""
 
 IGNORED_PARAMS: Final = "x-gateway-ignored-params"
+
+TRUNCATED: Final = "x-gateway-truncated"
+"""Of an answer that was cut at its deadline."""
+
+REJOINED: Final = "x-gateway-rejoined"
+"""Of an answer that an earlier try of the same request had begun."""
 
 
 class EventStreamResponse(EventSourceResponse):
@@ -57,6 +69,16 @@ class EventStreamResponse(EventSourceResponse):
         await super().write_eof(data)
 
 
+@attrs.frozen
+class Asked:
+    """A request as it came: what it says, and who says it."""
+
+    visit: Visit
+    parsed: Parsed
+    caller: Caller
+    hints: Hints
+
+
 class Inference:
     """Translates a request, runs it, and writes its answer, streamed or whole."""
 
@@ -68,6 +90,7 @@ class Inference:
         clock: Clock,
         limits: Limits,
         timeouts: Timeouts,
+        scheduling: Scheduling,
         bodies: BodyBudget,
     ) -> None:
         self._dialect = dialect
@@ -75,6 +98,7 @@ class Inference:
         self._clock = clock
         self._limits = limits
         self._timeouts = timeouts
+        self._scheduling = scheduling
         self._bodies = bodies
 
     async def handle(self, web_request: web.Request) -> web.StreamResponse:
@@ -82,7 +106,17 @@ class Inference:
         if web_request.content_type != "application/json":
             raise UnsupportedMediaType("The body must be sent as Content-Type: application/json.")
         with self._bodies.share() as share:
-            parsed = await self._parse(web_request, share)
+            parsed, fingerprint = await self._parse(web_request, share)
+            caller = visit.caller or ANONYMOUS
+            hints = hints_of(
+                web_request.headers,
+                caller,
+                fingerprint=fingerprint,
+                session_headers=self._scheduling.session_headers,
+            )
+            asked = Asked(visit=visit, parsed=parsed, caller=caller, hints=hints)
+            if _is_dry_run(web_request):
+                return self._forecast(asked)
             head = ReplyHead(
                 id=visit.id,
                 created=int(self._clock.wall()),
@@ -90,50 +124,82 @@ class Inference:
             )
             encoder = self._dialect.encoder(parsed, head)
             if parsed.request.stream:
-                return await self._stream(web_request, visit, parsed, encoder)
-            return await self._whole(visit, parsed, encoder)
+                return await self._stream(web_request, asked, encoder)
+            return await self._whole(asked, encoder)
 
-    async def _parse(self, web_request: web.Request, share: BodyShare) -> Parsed:
+    async def _parse(self, web_request: web.Request, share: BodyShare) -> tuple[Parsed, bytes]:
         # The bytes of the body live no longer than this call.
         body = await read_body(web_request, self._limits, self._timeouts, share)
         if len(body) > PARSED_IN_A_THREAD_BYTES:
-            return await asyncio.to_thread(self._dialect.parse, body)
-        return self._dialect.parse(body)
+            return await asyncio.to_thread(self._read, body)
+        return self._read(body)
 
-    async def _whole(self, visit: Visit, parsed: Parsed, encoder: Encoder) -> web.StreamResponse:
+    def _read(self, body: bytes | bytearray) -> tuple[Parsed, bytes]:
+        return self._dialect.parse(body), fingerprint_of(body)
+
+    def _forecast(self, asked: Asked) -> web.Response:
+        forecast = self._service.forecast(
+            asked.parsed.request,
+            caller=asked.caller,
+            hints=asked.hints,
+            ignored=asked.parsed.ignored,
+        )
+        headers = asked.visit.headers(self._clock.now())
+        headers[hdrs.CONTENT_TYPE] = "application/json"
+        return web.Response(body=jsonio.dumps(forecast_document(forecast)), headers=headers)
+
+    async def _whole(self, asked: Asked, encoder: Encoder) -> web.StreamResponse:
         async def consume(answer: Answer) -> web.Response:
             events: list[Event] = []
             while batch := await answer.read():
                 events += batch
-            headers = self._headers(visit, answer)
+            headers = self._headers(asked.visit, answer)
             headers[hdrs.CONTENT_TYPE] = "application/json"
             return web.Response(body=encoder.reply(fold(events)), headers=headers)
 
-        return await self._run(visit, parsed, consume)
+        return await self._run(asked, consume)
 
     async def _stream(
-        self, web_request: web.Request, visit: Visit, parsed: Parsed, encoder: Encoder
+        self, web_request: web.Request, asked: Asked, encoder: Encoder
     ) -> web.StreamResponse:
         response: EventStreamResponse | None = None
+        visit = asked.visit
+
+        async def begin(headers: CIMultiDict[str]) -> EventStreamResponse:
+            nonlocal response
+            response = EventStreamResponse(headers)
+            await response.prepare(web_request)
+            return response
+
+        async def tell(comment: bytes) -> None:
+            # From here on an error has no status of its own any more.
+            await (response or await begin(visit.headers(self._clock.now()))).write(comment)
 
         async def consume(answer: Answer) -> EventStreamResponse:
-            nonlocal response
-            response = EventStreamResponse(self._headers(visit, answer))
-            await response.prepare(web_request)
-            async with response:
+            await waiting.stop()
+            stream = response or await begin(self._headers(visit, answer))
+            async with stream:
                 while events := await answer.read():
                     record = encoder.feed(events)
                     if answer.whole:
-                        await response.write_eof(record)
+                        await stream.write_eof(record)
                         break
-                    await response.write(record)
-            return response
+                    await stream.write(record)
+            return stream
 
+        waiting = ProgressComments(
+            clock=self._clock,
+            every_s=self._scheduling.progress_seconds,
+            ask=lambda: self._service.progress(visit.request_id, asked.caller),
+            write=tell,
+        )
+        waiting.start()
         try:
-            return await self._run(visit, parsed, consume)
+            return await self._run(asked, consume)
         except ConnectionError:
             raise  # The client is gone.
         except Exception as error:
+            await waiting.stop()
             if response is None:
                 raise
             if response.ended:
@@ -145,25 +211,36 @@ class Inference:
                 error = InternalError("Internal error.")
             await _fail(response, encoder, visit, error)
             return response
+        finally:
+            waiting.cancel()
+            if response is not None:
+                response.stop_streaming()  # its pings, if they still go on
 
-    def _run(
-        self, visit: Visit, parsed: Parsed, consume: Callable[[Answer], Awaitable[R]]
-    ) -> Awaitable[R]:
+    def _run(self, asked: Asked, consume: Callable[[Answer], Awaitable[R]]) -> Awaitable[R]:
         # Not a coroutine itself: every token passes through those above it.
         return self._service.run(
-            parsed.request,
+            asked.parsed.request,
             consume,
-            caller=visit.caller or ANONYMOUS,
-            request_id=visit.request_id,
-            ignored=parsed.ignored,
-            heard=visit.heard,
+            caller=asked.caller,
+            request_id=asked.visit.request_id,
+            hints=asked.hints,
+            ignored=asked.parsed.ignored,
+            heard=asked.visit.heard,
         )
 
     def _headers(self, visit: Visit, answer: Answer) -> CIMultiDict[str]:
         headers = visit.headers(self._clock.now(), answer.queue_s)
         if answer.ignored:
             headers[IGNORED_PARAMS] = ", ".join(answer.ignored)
+        if answer.truncated:
+            headers[TRUNCATED] = "deadline"
+        if answer.rejoined:
+            headers[REJOINED] = "1"
         return headers
+
+
+def _is_dry_run(web_request: web.Request) -> bool:
+    return bool(web_request.query_string) and web_request.query.get("dry_run") in ("1", "true")
 
 
 async def _fail(

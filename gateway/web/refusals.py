@@ -9,21 +9,40 @@ from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
 from gateway.core.clock import Clock
-from gateway.core.errors import GatewayError
+from gateway.core.errors import DeadlineUnmeetable, GatewayError, Overloaded, RequestTimeout
 from gateway.web.visit import answer_headers
 
 log = logging.getLogger("gateway.web")
 
 LINES_PER_SECOND: Final = 5
 
+RETRY_AFTER_MS: Final = "retry-after-ms"
+SHOULD_RETRY: Final = "x-should-retry"
+"""Both are OpenAI's own; its SDKs obey them above everything else that an answer says."""
+
+PLACE: Final = "x-gateway-place"
+"""Names the place that is held for a refused client; it may send it back."""
+
 EncodeError = Callable[[GatewayError, str], bytes]
 """An error and the request's id → the JSON envelope."""
 
 
 def say_when(error: GatewayError, headers: CIMultiDict[str]) -> None:
-    """When coming back can help, in whole seconds, at least one."""
+    """When coming back can help, and whether it can at all.
+
+    `Retry-After` is whole seconds (RFC 9110 section 10.2.3), rounded up: who comes
+    early is refused once more. The milliseconds keep clients apart that were told
+    moments within one second.
+    """
     if error.retry_after_s is not None:
         headers[hdrs.RETRY_AFTER] = str(max(1, math.ceil(error.retry_after_s)))
+        headers[RETRY_AFTER_MS] = str(max(1, math.ceil(error.retry_after_s * 1000.0)))
+        headers[SHOULD_RETRY] = "true"
+    elif isinstance(error, DeadlineUnmeetable | RequestTimeout):
+        # It would never fit, or has had all its time: SDKs would send it twice more.
+        headers[SHOULD_RETRY] = "false"
+    if isinstance(error, Overloaded) and error.promise is not None and error.promise.place:
+        headers[PLACE] = error.promise.place
 
 
 def refusal_response(

@@ -4,6 +4,7 @@ import pytest
 
 from gateway.admission.callers import Callers
 from gateway.core.errors import Unauthorized
+from gateway.core.ticket import ANONYMOUS, Caller, Priority
 
 KEY = "sk-a-key-that-is-long-enough"
 OTHER = "sk-another-key-that-is-as-long"
@@ -74,3 +75,15 @@ def test_without_keys_everybody_is_anonymous() -> None:
     callers = Callers({})
     assert callers.open
     assert callers.identify(["Bearer whatever"], []).name == "anonymous"
+
+
+def test_a_caller_is_treated_as_configured_and_all_others_as_usual() -> None:
+    alice = Caller("alice", priority=Priority.BATCH, weight=2.0)
+    callers = Callers({"alice": KEY, "bob": OTHER}, {"alice": alice})
+    assert callers.identify([], [KEY]) is alice
+    assert callers.identify([], [OTHER]) == Caller("bob")
+
+
+def test_nobody_in_particular_is_treated_as_configured_too() -> None:
+    anonymous = Caller(ANONYMOUS.name, user_header="X-User")
+    assert Callers({}, {ANONYMOUS.name: anonymous}).identify([], []) is anonymous

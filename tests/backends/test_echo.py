@@ -325,6 +325,7 @@ def test_it_says_what_has_no_effect(echo: EchoBackend) -> None:
     assert echo.unsupported(asked) == ("logit_bias", "num_ctx")
 
 
-async def test_it_has_nothing_to_close(echo: EchoBackend) -> None:
+async def test_it_has_nothing_to_load_and_nothing_to_close(echo: EchoBackend) -> None:
+    await echo.load("echo")
     await echo.close()
     assert echo.canonical("Echo") == "Echo"

@@ -1,14 +1,23 @@
 import asyncio
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import attrs
 import pytest
 
-from gateway.backends import kinds, llamacpp
+from gateway.backends import llamacpp
 from gateway.backends.http import HttpClient
-from gateway.backends.kinds import AUTO_TIMEOUT_S, choose, choose_auto, default_slots, make
-from gateway.config.schema import Backend, Embedded, Limits
+from gateway.backends.kinds import (
+    AUTO_TIMEOUT_S,
+    ECHO_SLOTS,
+    LEARNED_SLOTS_MAX,
+    Slots,
+    choose,
+    choose_auto,
+    make,
+    slots,
+)
+from gateway.config.schema import Backend, BackendKind, Embedded, Limits
 from tests.backends.fake_engine import HANG, FakeEngine, Pause, whole
 from tests.fakes import ManualClock
 
@@ -38,11 +47,23 @@ def test_every_kind_can_be_made(
     assert backend.kind == kind
 
 
+@pytest.mark.parametrize("kind", ["ollama", "openai", "llamacpp", "echo"])
+def test_a_number_of_slots_is_taken_at_its_word(kind: Any) -> None:
+    assert slots(Backend(kind=kind, slots=5), EMBEDDED) == Slots(5, 5)
+
+
 @pytest.mark.parametrize(
-    ("kind", "slots"), [("ollama", 1), ("openai", 8), ("llamacpp", 3), ("echo", 8)]
+    ("kind", "most"), [("ollama", LEARNED_SLOTS_MAX["ollama"]), ("openai", 32)]
 )
-def test_every_kind_has_its_slots(kind: Any, slots: int) -> None:
-    assert default_slots(kind, EMBEDDED) == slots
+def test_the_slots_of_an_engine_that_does_not_tell_are_found_out_from_one_upwards(
+    kind: Any, most: int
+) -> None:
+    assert slots(Backend(kind=kind), EMBEDDED) == Slots(1, most)
+
+
+@pytest.mark.parametrize(("kind", "count"), [("llamacpp", EMBEDDED.slots), ("echo", ECHO_SLOTS)])
+def test_an_engine_of_our_own_has_the_slots_that_it_was_given(kind: Any, count: int) -> None:
+    assert slots(Backend(kind=kind), EMBEDDED) == Slots(count, count)
 
 
 async def test_an_echo_answers_to_the_configured_names(
@@ -114,7 +135,7 @@ async def test_choosing_keeps_all_the_rest(
     assert "serving the embedded model" in caplog.text
 
 
-@pytest.mark.parametrize("kind", sorted(kinds._SLOTS))
+@pytest.mark.parametrize("kind", sorted(set(get_args(BackendKind)) - {"auto"}))
 async def test_a_kind_that_is_said_is_not_asked_about(
     kind: Any, engine: FakeEngine, http: HttpClient
 ) -> None:

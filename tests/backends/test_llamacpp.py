@@ -81,6 +81,7 @@ async def test_a_loaded_model_is_offered_with_its_real_context(
         assert info == await backend.describe("m")
         with pytest.raises(ModelNotFound):
             await backend.describe("other")
+        await backend.load("m")
     assert info.id == "m"
     assert info.context_length == 512
     assert info.context_length_max == 2048

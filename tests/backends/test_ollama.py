@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.backends.base import ModelInfo
+from gateway.backends.base import LOAD_TIME_MAX_S, ModelInfo
 from gateway.backends.http import HttpClient
 from gateway.backends.ollama import OllamaBackend
 from gateway.config.schema import Limits
@@ -261,6 +261,76 @@ async def test_a_busy_engine_says_when_to_come_back(
     with pytest.raises(UpstreamBusy) as caught:
         await run(backend)
     assert caught.value.retry_after_s == 7.0
+
+
+# --- Loading --------------------------------------------------------------------------
+
+LOADED = b'{"model":"m:latest","response":"","done":true,"done_reason":"load"}'
+
+
+async def test_a_load_asks_for_no_answer_and_ends_with_it(
+    backend: OllamaBackend, engine: FakeEngine
+) -> None:
+    engine.play(whole(LOADED))
+    await backend.load("m")
+    (request,) = engine.requests
+    assert (request.method, request.target) == ("POST", "/api/generate")
+    assert json.loads(request.body) == {"model": "m:latest", "stream": False}
+
+
+@pytest.mark.parametrize("begun", [b"", head(framing=len(LOADED))], ids=["nothing", "the head"])
+async def test_a_load_has_longer_than_a_first_byte_and_not_for_ever(
+    backend: OllamaBackend, engine: FakeEngine, clock: ManualClock, begun: bytes
+) -> None:
+    pause = Pause()
+    engine.play(begun, pause, HANG)
+    loading = asyncio.create_task(backend.load("m"))
+    await pause.reached.wait()
+    pause.go.set()
+    await clock.advance(LOAD_TIME_MAX_S - 1.0)
+    assert not loading.done()
+    await clock.advance(1.0)
+    with pytest.raises(RequestTimeout):
+        await loading
+    await engine.gone.wait()
+
+
+async def test_a_load_that_is_cancelled_closes_the_connection(
+    backend: OllamaBackend, engine: FakeEngine
+) -> None:
+    pause = Pause()
+    engine.play(pause, HANG)
+    loading = asyncio.create_task(backend.load("m"))
+    await pause.reached.wait()
+    pause.go.set()
+    loading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await loading
+    await engine.gone.wait()
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (refused(404, "model 'm' not found"), ModelNotFound),
+        (refused(400, '"m" does not support generate'), BackendRefusedRequest),
+        (refused(500, "model requires more system memory than is available"), UpstreamFailed),
+        (refused(503, "server busy, please try again"), UpstreamBusy),
+        (whole(b'{"error":"runner has terminated"}'), UpstreamFailed),
+        (whole(b'{"done":false}'), UpstreamBadResponse),
+        (whole(b"[]"), UpstreamBadResponse),
+        (whole(b"<html>"), UpstreamBadResponse),
+        (whole(b"x" * 2000), UpstreamBadResponse),
+        (CLOSE, UpstreamDisconnected),
+    ],
+)
+async def test_a_load_that_fails_is_the_error_that_an_answer_would_be(
+    backend: OllamaBackend, engine: FakeEngine, answer: Step, error: type[GatewayError]
+) -> None:
+    engine.play(answer)
+    with pytest.raises(error) as caught:
+        await backend.load("m")
+    assert type(caught.value) is error
 
 
 # --- The context ------------------------------------------------------------------------

@@ -231,3 +231,10 @@ async def test_a_model_is_described_from_the_list(
     assert (await backend.describe("b")).id == "b"
     with pytest.raises(ModelNotFound):
         await backend.describe("c")
+
+
+async def test_such_an_engine_is_not_asked_to_load(
+    backend: OpenAIBackend, engine: FakeEngine
+) -> None:
+    await backend.load("a")
+    assert engine.requests == []

@@ -92,6 +92,77 @@ def test_name_and_key_that_changed_places_do_not_show_the_key(folder: Folder) ->
         assert secret[8:] not in folder.mistake(f'auth.keys."{secret}" = "alice"')
 
 
+@pytest.mark.parametrize(
+    ("toml", "said"),
+    [
+        (
+            f'auth.keys.Alice = "{KEY}"\ncallers.alcie.weight = 2',
+            "callers.alcie: no API key has this name; did you mean `Alice`?",
+        ),
+        (
+            f'auth.api_key = "{KEY}"\ncallers.bob.weight = 2',
+            "callers.bob: no API key has this name.",
+        ),
+        (
+            f'auth.api_key = "{KEY}"\ncallers.anonymous.weight = 2',
+            "callers.anonymous: nobody is anonymous once an API key is set.",
+        ),
+        (
+            "callers.alice.weight = 2",
+            "callers.alice: no API key is set; without one everybody is called anonymous.",
+        ),
+    ],
+    ids=["slip", "nobody", "anonymous", "open"],
+)
+def test_settings_of_somebody_who_can_not_call_are_refused(
+    folder: Folder, toml: str, said: str
+) -> None:
+    assert folder.mistake(toml) == said
+
+
+@pytest.mark.parametrize(
+    "toml",
+    [
+        "callers.anonymous.weight = 2",
+        f'auth.api_key = "{KEY}"\ncallers.default.weight = 2',
+        f'auth.keys.alice = "{KEY}"\ncallers.alice.weight = 2',
+    ],
+)
+def test_settings_of_whoever_can_call_are_right(folder: Folder, toml: str) -> None:
+    (settings,) = folder.load(toml).callers.values()
+    assert settings.weight == 2.0
+
+
+def test_while_the_keys_are_wrong_nobody_is_said_to_have_none(folder: Folder) -> None:
+    assert folder.mistakes("auth.keys.alice = 5\ncallers.alice.weight = 2") == [
+        "auth.keys.alice = (hidden): must be text, in quotes."
+    ]
+
+
+def test_a_key_in_place_of_a_callers_name_is_not_shown(folder: Folder) -> None:
+    secret = "sk-0123456789abcdef0123456789abcdef"
+    lines = folder.mistakes(f'auth.keys."{secret}" = "alice"\ncallers."{secret}x".weight = 2')
+    assert secret[8:] not in "".join(lines)
+
+
+@pytest.mark.parametrize("name", ["X User", "X-User:", "ä", "a" * 65, "X-User\\n"])
+def test_a_header_that_nobody_can_send_is_refused(folder: Folder, name: str) -> None:
+    user = folder.mistake(f'callers.anonymous.user_header = "{name}"')
+    assert user.startswith("callers.anonymous.user_header = ")
+    assert "must " in user
+    session = folder.mistake(f'scheduling.session_headers = ["x-chat", "{name}"]')
+    assert "must be the name of a header, such as x-session-id." in session
+
+
+def test_an_empty_header_names_no_conversation(folder: Folder) -> None:
+    assert '"" must be the name of a header' in folder.mistake('scheduling.session_headers = [""]')
+
+
+def test_a_prompt_that_all_begin_with_is_refused(folder: Folder) -> None:
+    assert "must hold no empty text" in folder.mistake('scheduling.background_prompts = ["a", ""]')
+    assert folder.load("scheduling.background_prompts = []").scheduling.background_prompts == ()
+
+
 @pytest.mark.parametrize("origin", ["*", "https://chat.example/", "chat.example", "https://A.b"])
 def test_an_origin_that_would_never_match_is_refused(folder: Folder, origin: str) -> None:
     line = folder.mistake(f'server.allowed_origins = ["https://fine.example", "{origin}"]')

@@ -12,7 +12,7 @@ from gateway.config.environment import (
 )
 from gateway.config.keys import Key, setting_at
 from gateway.config.mistakes import Document
-from gateway.config.schema import LogLevel
+from gateway.config.schema import LogLevel, SlotCount
 
 
 def settings(environ: dict[str, str], document: Document | None = None) -> dict[Key, Any]:
@@ -104,8 +104,9 @@ def test_two_variables_for_one_key_are_a_mistake() -> None:
         ("٣", int, "٣"),
         ("1_000", int, "1_000"),
         ("9" * 5000, int, "9" * 5000),
-        ("4", int | None, 4),
-        ("none", int | None, "none"),
+        ("4", SlotCount, 4),
+        (" AUTO", SlotCount, "auto"),
+        ("none", SlotCount, "none"),
         ("2", float, 2.0),
         (".5", float, 0.5),
         ("1e3", float, 1000.0),

@@ -10,6 +10,7 @@ from gateway.config.keys import (
     quoted,
     setting_at,
 )
+from gateway.config.schema import SlotCount
 
 
 def test_every_leaf_of_the_schema_is_a_setting_once() -> None:
@@ -33,7 +34,7 @@ def test_what_the_schema_keeps_out_of_repr_is_a_secret() -> None:
 def test_a_name_of_the_operators_own_stands_for_any() -> None:
     setting = setting_at(("upstreams", "gpu", "slots"))
     assert setting is not None
-    assert setting.type == int | None
+    assert setting.type == SlotCount
     assert setting_at(("upstreams", "gpu")) is None
     assert names_in(("upstreams", "gpu"))[0] == "kind"
     assert names_in(("auth", "keys")) == [NAME]

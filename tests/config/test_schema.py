@@ -1,6 +1,5 @@
 """The schema and conf/gateway.toml hold the same keys, defaults and words."""
 
-import ast
 import re
 from pathlib import Path
 from typing import Any
@@ -8,32 +7,39 @@ from typing import Any
 import attrs
 import pytest
 
-from gateway.config import schema
 from gateway.config.environment import SHORT_NAMES, long_name
 from gateway.config.keys import Key
 from gateway.config.load import load
-from gateway.config.schema import Backend, Config
+from gateway.config.schema import Backend, CallerSettings, Config
 from gateway.config.structure import structure
+from tests.config.manual import docstrings
 
 CONF = Path(__file__).parents[2] / "conf" / "gateway.toml"
 EXAMPLES = {"auth.keys", "upstreams.gpu"}
+CALLER = ("callers", "alice")
+"""Stands in the file for every caller, with all the keys of one."""
 
 
 def tables() -> "list[attrs.Attribute[Any]]":
     """The tables with keys of their own."""
-    return [table for table in attrs.fields(Config) if table.name != "upstreams"]
+    named = ("upstreams", CALLER[0])
+    return [table for table in attrs.fields(Config) if table.name not in named]
 
 
-def class_of(table: "attrs.Attribute[Any]") -> Any:
-    return type(table.default)
+def classes() -> dict[Key, Any]:
+    """Table → class, of every table that the file shows key by key."""
+    return {
+        CALLER: CallerSettings,
+        **{(table.name,): type(table.default) for table in tables()},
+    }
 
 
 def fields() -> dict[Key, Any]:
     """Key → default, of every table's own fields."""
     return {
-        (table.name, field.name): field.default
-        for table in tables()
-        for field in attrs.fields(class_of(table))
+        (*table, field.name): field.default
+        for table, cls in classes().items()
+        for field in attrs.fields(cls)
     }
 
 
@@ -49,27 +55,12 @@ def entries() -> dict[Key, tuple[str, list[str]]]:
                 found["auth", "keys"] = ("", comment)
         elif setting := re.fullmatch(r"#?(\w+) = (.*)", line):
             if table not in EXAMPLES:
-                found[table, setting[1]] = (setting[2], comment)
+                found[*table.split("."), setting[1]] = (setting[2], comment)
         elif line.startswith("# "):
             comment.append(line.removeprefix("# "))
             continue
         comment = []
     return found
-
-
-def docstrings() -> dict[tuple[str, str], str]:
-    """Class and field → the line under the field."""
-    return {
-        (cls.name, field.target.id): line.value.value
-        for cls in ast.parse(Path(schema.__file__).read_text()).body
-        if isinstance(cls, ast.ClassDef)
-        for field, line in zip(cls.body, cls.body[1:], strict=False)
-        if isinstance(field, ast.AnnAssign)
-        and isinstance(field.target, ast.Name)
-        and isinstance(line, ast.Expr)
-        and isinstance(line.value, ast.Constant)
-        and isinstance(line.value.value, str)
-    }
 
 
 def test_the_file_is_exactly_the_defaults() -> None:
@@ -82,17 +73,17 @@ def test_every_key_of_the_schema_stands_in_the_file_and_no_other() -> None:
 
 def test_every_key_with_a_default_is_active() -> None:
     text = CONF.read_text()
-    for (_, name), default in fields().items():
-        if default is not None and not isinstance(default, attrs.Factory):  # type: ignore[arg-type]
+    for (*table, name), default in fields().items():
+        if default is None or isinstance(default, attrs.Factory):  # type: ignore[arg-type]
+            continue
+        if tuple(table) != CALLER:
             assert re.search(rf"^{name} = ", text, re.MULTILINE)
 
 
 def test_every_key_has_its_line_and_its_variable_beside_it() -> None:
     short = {key: variable for variable, key in SHORT_NAMES.items()}
-    lines = docstrings()
-    classes = {table.name: class_of(table).__name__ for table in tables()}
     for key, (_, comment) in entries().items():
-        line = lines[classes[key[0]], key[1]]
+        line = docstrings(classes()[key[:-1]])[key[-1]]
         variable = short.get(key) or long_name(key)
         if key == ("auth", "keys"):
             variable = long_name((*key, "alice"))
@@ -104,6 +95,7 @@ def test_the_examples_are_right_once_uncommented(tmp_path: Path) -> None:
     path.write_text(re.sub(r"^#(?=[\w\[])", "", CONF.read_text(), flags=re.MULTILINE))
     config = load(path, {})
     assert list(config.auth.keys) == ["alice"]
+    assert config.callers == {"alice": CallerSettings()}
     assert config.backend.slots is not None
     assert config.upstreams["gpu"].kind == "openai"
 

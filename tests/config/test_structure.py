@@ -4,7 +4,7 @@ import pytest
 
 from gateway.config.keys import SETTINGS
 from gateway.config.mistakes import Document
-from gateway.config.schema import Backend, Config, Queue, Server
+from gateway.config.schema import Backend, CallerSettings, Config, Queue, Server
 from gateway.config.structure import structure
 
 
@@ -22,11 +22,13 @@ def test_tables_of_names_become_values() -> None:
         {
             "upstreams": {"gpu": {"kind": "openai", "slots": 4, "models": ["a", "b"]}},
             "auth": {"keys": {"alice": "key-of-alice"}},
+            "callers": {"alice": {"priority": "batch", "weight": 2}},
         }
     )
     assert mistakes == []
     assert config.upstreams == {"gpu": Backend(kind="openai", slots=4, models=("a", "b"))}
     assert config.auth.keys == {"alice": "key-of-alice"}
+    assert config.callers == {"alice": CallerSettings(priority="batch", weight=2.0)}
 
 
 def test_a_whole_number_is_fine_where_a_fraction_may_stand() -> None:
@@ -72,7 +74,9 @@ def test_a_whole_number_is_fine_where_a_fraction_may_stand() -> None:
         ("limits", "image_bytes_max", "5MB", "must be a whole number of bytes, such as 5242880."),
         ("generation", "default_model", "", "must not be empty."),
         ("backend", "slots", 0, "must be at least 1."),
-        ("backend", "slots", "2", "must be a whole number, without quotes."),
+        ("backend", "slots", "2", 'must be a whole number, or "auto", without quotes.'),
+        ("backend", "slots", "learn", 'must be a whole number, or "auto".'),
+        ("backend", "slots", None, 'must be a whole number, or "auto".'),
         (
             "logging",
             "level",
@@ -91,10 +95,18 @@ def test_a_wrong_value_is_refused_in_plain_words(
 
 @pytest.mark.parametrize("value", ["sk-secret", 5, [], True])
 def test_what_stands_in_a_tables_place_is_refused_unseen(value: Any) -> None:
-    for name in ("auth", "queue", "upstreams"):
+    for name in ("auth", "callers", "queue", "upstreams"):
         _, (mistake,) = structure({name: value})
         assert mistake.text == "must be a table."
         assert not mistake.value_shown
+
+
+def test_a_callers_settings_are_bounded() -> None:
+    assert told({"callers": {"a": {"priority": "urgent", "weight": 0}, "b": {"wait": 1}}}) == {
+        "callers.a.priority": "must be one of interactive, normal, batch.",
+        "callers.a.weight": "must be above 0.",
+        "callers.b.wait": "there is no such key; did you mean `weight`?",
+    }
 
 
 def test_unknown_keys_and_tables_are_refused_with_what_was_meant() -> None:

@@ -1,6 +1,8 @@
 import attrs
 import pytest
 
+from gateway.admission.admission import Places
+from gateway.core.ticket import Priority
 from gateway.daemon.statistics import Statistics, UpstreamStatistics, gauges, readiness
 
 UP = UpstreamStatistics(name="one", up=True, slots=2, busy=1, holds_default_model=True)
@@ -49,3 +51,19 @@ def test_the_gauges_show_the_same() -> None:
     assert (shown.queue_depth, shown.active_requests, shown.model_loaded) == (3, 1, True)
     assert [upstream.up for upstream in shown.upstreams] == [True, False]
     assert not gauges(attrs.evolve(WELL, upstreams=(DOWN,))).model_loaded
+
+
+def test_the_gauges_show_what_waits_and_what_is_held() -> None:
+    shown = gauges(
+        attrs.evolve(
+            WELL,
+            waiting_by_class={Priority.BATCH: 2},
+            expected_wait_s=1.5,
+            places=Places(held=1, returned=2, lost=3),
+            kept_answers_bytes=4,
+        )
+    )
+    assert shown.waiting == {Priority.BATCH: 2}
+    assert shown.expected_wait_s == 1.5
+    assert (shown.places_held, shown.places_returned, shown.places_lost) == (1, 2, 3)
+    assert shown.kept_answers_bytes == 4

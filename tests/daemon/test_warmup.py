@@ -1,31 +1,34 @@
 import asyncio
 
 from gateway.core.errors import UpstreamFailed, UpstreamUnreachable
-from gateway.daemon.warmup import WarmUp
+from gateway.daemon.warmup import TOKENS, WarmUp
 from gateway.pool.upstream import Upstream
-from gateway.scheduling.policy import FirstComeFirstServed
-from gateway.scheduling.queue import RequestQueue
-from gateway.scheduling.worker import BatchingWorker
-from tests.engines import HELLO, ScriptedEngine, pool_of, upstream
+from tests.engines import HELLO, ScriptedEngine, upstream
 from tests.fakes import ManualClock
+from tests.waist import waist
 
 
 def warm_up_of(
     one: Upstream, clock: ManualClock, *, model: str = "m", wanted: bool = True
 ) -> WarmUp:
-    pool = pool_of(one)
-    queue = RequestQueue(bound=1, policy=FirstComeFirstServed(), pool=pool)
-    worker = BatchingWorker(queue=queue, pool=pool, clock=clock, batch_max_size=1, batch_wait_s=0.0)
-    return WarmUp(pool=pool, worker=worker, clock=clock, model=model, wanted=wanted)
+    made = waist([one], clock, bound=1)
+    return WarmUp(
+        pool=made.pool,
+        worker=made.worker,
+        scheduler=made.scheduler,
+        clock=clock,
+        model=model,
+        wanted=wanted,
+    )
 
 
-async def test_one_token_is_drawn_and_the_slot_is_free_again() -> None:
+async def test_a_few_tokens_are_drawn_and_the_slot_is_free_again() -> None:
     engine = ScriptedEngine([HELLO])
     one = upstream(engine=engine)
     warm_up = warm_up_of(one, ManualClock())
     await warm_up.run()
     assert warm_up.done
-    assert engine.requests[0].max_tokens == 1
+    assert engine.requests[0].max_tokens == TOKENS
     assert one.in_flight == 0
 
 

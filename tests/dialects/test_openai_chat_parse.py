@@ -147,6 +147,7 @@ HONOURED: dict[str, tuple[Any, Any]] = {
     "reasoning_effort": ("low", lambda r: r.reasoning_effort == "low"),
     "response_format": ({"type": "json_object"}, lambda r: r.output_format == JsonObject()),
     "seed": (7, lambda r: r.sampling.seed == 7),
+    "service_tier": ("flex", lambda r: r.service_tier == "flex"),
     "stop": ("END", lambda r: r.sampling.stop == ("END",)),
     "stream": (True, lambda r: r.stream is True),
     "temperature": (0.5, lambda r: r.sampling.temperature == 0.5),
@@ -164,7 +165,6 @@ WITHOUT_EFFECT: dict[str, Any] = {
     "prompt_cache_options": {"mode": "explicit"},
     "prompt_cache_retention": "24h",
     "safety_identifier": "s",
-    "service_tier": "flex",
     "store": True,
     "user": "u",
     "verbosity": "low",
@@ -217,6 +217,23 @@ def test_a_parameter_that_asks_for_what_happens_anyway_is_not_named(name: str) -
     parsed = parse(**{name: NO_OPS[name]})
     assert parsed.ignored == ()
     assert parsed.request.params == {"model", "messages"}
+
+
+@pytest.mark.parametrize(
+    ("tier", "taken", "ignored"),
+    [
+        ("priority", "priority", ()),
+        ("fast", "priority", ()),
+        ("default", None, ()),
+        ("scale", None, ("service_tier",)),
+        ("", None, ("service_tier",)),
+    ],
+)
+def test_a_service_tier_that_means_nothing_here_is_named(
+    tier: str, taken: str | None, ignored: tuple[str, ...]
+) -> None:
+    parsed = parse(service_tier=tier)
+    assert (parsed.request.service_tier, parsed.ignored) == (taken, ignored)
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -36,3 +36,10 @@ def test_too_many_requests_is_a_rate_limit_error() -> None:
 def test_the_parameter_at_fault_is_named() -> None:
     error = errors.InvalidRequest("m", param="messages[2].content")
     assert openai_errors.envelope(error)["error"]["param"] == "messages[2].content"
+
+
+def test_a_refusal_tells_when_its_turn_would_be() -> None:
+    promise = errors.Promise(place="p", wait_s=12.0341, position=3)
+    error = openai_errors.envelope(errors.QueueFull("m", promise=promise))["error"]
+    assert (error["estimated_wait_ms"], error["queue_position"]) == (12_035, 3)
+    assert error["code"] == "queue_full"

@@ -20,7 +20,7 @@ from multidict import CIMultiDict
 
 from gateway.backends.echo import MODEL as ECHO_MODEL
 from gateway.backends.echo import EchoBackend
-from gateway.config.schema import Backend, Config, Generation, Server
+from gateway.config.schema import Backend, Config, Generation, Scheduling, Server
 from gateway.core.clock import LoopClock
 from gateway.daemon.background import background
 from gateway.daemon.run import Life, Stop
@@ -37,6 +37,10 @@ CHAT: Final = "/v1/chat/completions"
 KEY: Final = "sk-e2e-0123456789abcdefghijklmnop"
 WITH_KEY: Final = {"Authorization": f"Bearer {KEY}"}
 
+ANY_WAIT: Final = Scheduling(deadlines=False)
+"""Whoever has room in the queue is let in, however long it may take: for a queue that is
+filled with answers of which nobody knows how long they are."""
+
 Body = dict[str, Any]
 
 
@@ -44,6 +48,11 @@ def say(text: str, **fields: Any) -> Body:
     """The body of a chat; the default model unless another is named."""
     messages = [{"role": "user", "content": text}]
     return {"model": "default", "messages": messages, **fields}
+
+
+def short(text: str, **fields: Any) -> Body:
+    """A chat whose answer is known to be short, so that some may wait for it."""
+    return say(text, max_tokens=2, **fields)
 
 
 def http_post(body: bytes, *headers: str, path: str = CHAT) -> bytes:
@@ -89,9 +98,15 @@ class Answer:
         """The data of each event of a stream, comments left out."""
         events = self.body.decode().split("\n\n")
         assert events.pop() == "", "the stream does not end with an event"
-        data = [event for event in events if not event.startswith(":")]
+        data = [event for event in events if not event.startswith(": ")]
         assert all(event.startswith("data: ") and "\n" not in event for event in data)
         return [event.removeprefix("data: ") for event in data]
+
+    @property
+    def comments(self) -> list[str]:
+        """What else was said in a stream, each without its colon."""
+        events = self.body.decode().split("\n\n")
+        return [event.removeprefix(": ") for event in events if event.startswith(": ")]
 
     @property
     def chunks(self) -> list[Any]:
@@ -117,10 +132,24 @@ class Answer:
         return error_of(json.loads(records[-1]))
 
 
+def streamed(received: bytes) -> Answer:
+    """A whole chunked answer as it came over a raw connection."""
+    top, _, body = received.partition(b"\r\n\r\n")
+    chunks = []
+    while body:
+        size, _, body = body.partition(b"\r\n")
+        length = int(size, 16)
+        chunks.append(body[:length])
+        body = body[length + 2 :]
+    assert chunks[-1] == b"", "cut off"
+    return Answer(int(top.split(b" ")[1]), CIMultiDict(), b"".join(chunks))
+
+
 def error_of(document: Any) -> dict[str, Any]:
     assert set(document) == {"error"}
     error = document["error"]
-    assert set(error) == {"message", "type", "param", "code"}
+    more = {"estimated_wait_ms", "queue_position"}  # of a refusal that knows its turn
+    assert set(error) - more == {"message", "type", "param", "code"}
     return dict(error)
 
 
@@ -198,6 +227,12 @@ class House:
 
     async def chat(self, body: Body, headers: Mapping[str, str] | None = None) -> Answer:
         return await self.post(json.dumps(body).encode(), headers)
+
+    async def forecast(self, body: Body, headers: Mapping[str, str] | None = None) -> Any:
+        """What a dry run of this chat says."""
+        answer = await self.post(json.dumps(body).encode(), headers, path=f"{CHAT}?dry_run=1")
+        assert answer.status == 200
+        return answer.document
 
     async def connect(self, **options: Any) -> Client:
         """A raw connection."""

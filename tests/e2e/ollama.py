@@ -11,7 +11,16 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from tests.backends.fake_engine import END, FakeEngine, Step, chunk, head, read_request, whole
+from tests.backends.fake_engine import (
+    END,
+    FakeEngine,
+    Pause,
+    Step,
+    chunk,
+    head,
+    read_request,
+    whole,
+)
 
 MODEL: Final = "m"
 """What requests name; to Ollama it is `m:latest`."""
@@ -51,12 +60,16 @@ class ScriptedOllama(FakeEngine):
 
     Attributes:
         by_default: What is played where nothing was planned.
+        loading: Where its models are not in memory: what the first load of one waits for.
+        loads: How often it was asked for a load.
     """
 
     def __init__(self, models: Iterable[str] = ("m:latest",)) -> None:
         super().__init__()
         self.by_default: Steps = (HELLO,)
         self.models = list(models)
+        self.loading: Pause | None = None
+        self.loads = 0
         self.asked = asyncio.Condition()
         self._plans: deque[Steps] = deque()
 
@@ -89,6 +102,8 @@ class ScriptedOllama(FakeEngine):
         self._writers.add(writer)
         try:
             while (request := await read_request(reader)) is not None:
+                if request.target == "/api/generate":
+                    await self._load()
                 if request.target != "/api/chat":
                     writer.write(self._told(request.target))
                     continue
@@ -102,6 +117,13 @@ class ScriptedOllama(FakeEngine):
             self._writers.discard(writer)
             writer.close()
 
+    async def _load(self) -> None:
+        self.loads += 1
+        if self.loading is not None:
+            self.loading.reached.set()
+            await self.loading.go.wait()
+            self.loading = None
+
     def _next(self) -> Steps:
         return self._plans.popleft() if self._plans else self.by_default
 
@@ -113,7 +135,10 @@ class ScriptedOllama(FakeEngine):
             case "/api/tags":
                 return _json({"models": models})
             case "/api/ps":
-                return _json({"models": [{**model, "context_length": 4096} for model in models]})
+                running = [] if self.loading else models
+                return _json({"models": [{**model, "context_length": 4096} for model in running]})
+            case "/api/generate":
+                return _json({"model": "m:latest", "done": True, "done_reason": "load"})
             case "/api/show":
                 return _json(
                     {

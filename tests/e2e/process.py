@@ -58,14 +58,17 @@ class Process:
         return await (await self.send(data)).some()
 
     async def get(self, path: str) -> Reply:
-        return await self.ask(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        return await self.ask(_get(path))
 
     async def queued(self, count: int) -> None:
         """Until so many requests wait."""
         wanted = f"\nrequest_queue_depth {count}\n".encode()
+        client = await self.send(b"")
         async with asyncio.timeout(PATIENCE_S):
-            while wanted not in (await self.get("/metrics")).body:
-                pass
+            while True:
+                client.send(_get("/metrics"))
+                if wanted in (await client.some()).body:
+                    return
 
     async def exit_code(self) -> int:
         """As soon as it has ended; the rest of its log is in `lines` then."""
@@ -77,6 +80,10 @@ class Process:
 
     def has(self, event: str) -> bool:
         return any(line["event"] == event for line in self.lines)
+
+
+def _get(path: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
 
 
 def environment(url: str, **variables: str) -> Mapping[str, str]:

@@ -13,7 +13,7 @@ import pytest
 
 from gateway.daemon.run import SAME_SIGNAL_S
 from tests.backends.fake_engine import Pause, chunk, head
-from tests.e2e.house import http_chat, say
+from tests.e2e.house import http_chat, say, short
 from tests.e2e.ollama import HELLO, ScriptedOllama, line
 from tests.e2e.process import PATIENCE_S, Process, environment, serving, spawned
 from tests.web.raw import Client
@@ -56,9 +56,9 @@ async def test_what_was_accepted_is_finished_and_nothing_new_begins(
     engine.play(hold, HELLO)
     async with serving(tmp_path, engine.url) as process:
         await found(process)
-        running = await process.send(http_chat(say("running")))
+        running = await process.send(http_chat(short("running")))
         await engine.wait_asked(1)
-        waiting = [await process.send(http_chat(say("hi", stream=bool(n)))) for n in range(2)]
+        waiting = [await process.send(http_chat(short("hi", stream=bool(n)))) for n in range(2)]
         await process.queued(2)
         process.child.send_signal(number)
         await process.says("draining")
@@ -98,7 +98,7 @@ async def test_nobody_who_was_accepted_is_lost_under_load(
         for number in itertools.count():
             name = f"{caller}-{number}"
             try:
-                client = await process.send(http_chat(say("hi"), f"x-request-id: {name}"))
+                client = await process.send(http_chat(short("hi"), f"x-request-id: {name}"))
             except ConnectionError:
                 return
             reply = await client.reply()
@@ -131,11 +131,11 @@ async def test_after_the_grace_everybody_is_told(engine: ScriptedOllama, tmp_pat
     engine.play(PARTLY, never)
     async with serving(tmp_path, engine.url, SHUTDOWN_GRACE_SECONDS="0.3", SLOTS="2") as process:
         await found(process)
-        whole = await process.send(http_chat(say("whole")))
+        whole = await process.send(http_chat(short("whole")))
         await engine.wait_asked(1)
-        stream = await process.send(http_chat(say("stream", stream=True)))
+        stream = await process.send(http_chat(short("stream", stream=True)))
         await stream.reader.readuntil(b'"hel"')
-        queued = await process.send(http_chat(say("queued")))
+        queued = await process.send(http_chat(short("queued")))
         await process.queued(1)
         process.child.terminate()
         for client in (whole, queued):

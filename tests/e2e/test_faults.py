@@ -12,13 +12,12 @@ from typing import Any, Final
 
 import attrs
 import pytest
-from multidict import CIMultiDict
 
-from gateway.config.schema import Backend, Limits, Timeouts
+from gateway.config.schema import Backend, Limits, Scheduling, Timeouts
 from gateway.core.messages import Event, Finished
 from gateway.dialects.openai_chat_encode import ChatEncoder
 from tests.backends.fake_engine import CLOSE, END, HANG, RESET, Pause, Step, chunk, head, whole
-from tests.e2e.house import Answer, http_chat, opened, say
+from tests.e2e.house import http_chat, opened, say, streamed
 from tests.e2e.ollama import HELLO, ScriptedOllama, answer, done, error, line
 from tests.web.raw import HANG_S
 
@@ -100,19 +99,6 @@ FAULTS: Final[dict[str, Fault]] = {
     "B13 endless line midway": after(chunk(b'"' + b"x" * 3000), HANG, kind=BAD),
     "B13 endless answer": after(*[chunk(line("x" * 1500))] * 14, HANG, kind=BAD),
 }
-
-
-def streamed(received: bytes) -> Answer:
-    """A whole chunked answer as it came over a raw connection."""
-    top, _, body = received.partition(b"\r\n\r\n")
-    chunks = []
-    while body:
-        size, _, body = body.partition(b"\r\n")
-        length = int(size, 16)
-        chunks.append(body[:length])
-        body = body[length + 2 :]
-    assert chunks[-1] == b"", "cut off"
-    return Answer(int(top.split(b" ")[1]), CIMultiDict(), b"".join(chunks))
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
@@ -318,7 +304,8 @@ async def test_a_request_may_take_so_long_and_no_longer(engine: ScriptedOllama) 
     """A whole answer has until the deadline, whatever still comes."""
     engine.play(PARTLY, HANG)
     timeouts = Timeouts(request_timeout_seconds=0.2)
-    async with opened(engine, timeouts=timeouts) as house:
+    scheduling = Scheduling(truncate_at_deadline=False)
+    async with opened(engine, timeouts=timeouts, scheduling=scheduling) as house:
         reply = await house.chat(say("hi"))
         assert (reply.status, reply.error["code"]) == (504, "request_timeout")
         metrics = await house.metrics()

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.config.schema import Queue, Timeouts
 from tests.backends.fake_engine import HANG, Pause, chunk, head
-from tests.e2e.house import House, http_chat, http_post, opened, say, until
+from tests.e2e.house import ANY_WAIT, House, http_chat, http_post, opened, say, until
 from tests.e2e.ollama import HELLO, ScriptedOllama, line
 from tests.web.raw import HANG_S, Client
 
@@ -83,7 +83,8 @@ async def test_while_it_streams(engine: ScriptedOllama, leave: Leave) -> None:
 async def test_while_it_is_queued(engine: ScriptedOllama, leave: Leave, stream: bool) -> None:
     hold = Pause()
     engine.play(hold, HELLO)
-    async with opened(engine, queue=Queue(max_queue_size=1)) as house, asyncio.timeout(HANG_S):
+    queue = Queue(max_queue_size=1)
+    async with opened(engine, queue=queue, scheduling=ANY_WAIT) as house, asyncio.timeout(HANG_S):
         running = await house.send(http_chat(say("first")))
         await engine.wait_asked(1)
         client = await house.send(http_chat(say("second", stream=stream)))
@@ -147,7 +148,7 @@ async def test_a_client_that_never_reads_is_cut_off(engine: ScriptedOllama) -> N
 async def test_all_at_once(engine: ScriptedOllama) -> None:
     """Fifty that wait, one that runs: nothing of them is left."""
     engine.play(HANG)
-    async with opened(engine) as house, asyncio.timeout(HANG_S):
+    async with opened(engine, scheduling=ANY_WAIT) as house, asyncio.timeout(HANG_S):
         clients = [
             await house.send(http_chat(say("hi", stream=bool(number % 2)))) for number in range(51)
         ]

@@ -12,8 +12,9 @@ import pytest
 
 from gateway.backends.echo import EchoScript
 from gateway.config.schema import Auth
+from gateway.core.errors import DeadlineUnmeetable, GatewayError, Promise, QueueFull
 from tests.backends.fake_engine import RESET, Pause, chunk, head, whole
-from tests.e2e.house import KEY, House, opened, say
+from tests.e2e.house import ANY_WAIT, KEY, House, opened, say
 from tests.e2e.ollama import HELLO, ScriptedOllama, line
 from tests.web.raw import HANG_S
 
@@ -152,7 +153,11 @@ async def test_a_hundred_at_once_are_answered_or_refused_and_none_is_lost(
 ) -> None:
     hold = Pause()
     engine.play(hold, HELLO)
-    async with opened(engine) as house, client_of(house) as client, asyncio.timeout(HANG_S):
+    async with (
+        opened(engine, scheduling=ANY_WAIT) as house,
+        client_of(house) as client,
+        asyncio.timeout(HANG_S),
+    ):
 
         async def ask(number: int) -> str:
             if number % 2:
@@ -185,3 +190,29 @@ async def test_a_retry_after_a_refusal_succeeds(engine: ScriptedOllama) -> None:
         reply = await client.chat.completions.create(model="m", messages=HI)
     assert reply.choices[0].message.content == "hello"
     assert engine.chats == 2
+
+
+async def test_it_comes_back_when_it_was_told_to_and_hands_on_when_its_turn_would_be() -> None:
+    def full() -> GatewayError:
+        promise = Promise(place="p-1", wait_s=0.25, position=3)
+        return QueueFull("Full.", retry_after_s=0.02, promise=promise)
+
+    async with opened() as house, client_of(house, max_retries=1) as client:
+        house.echo.script = EchoScript(fail=full)
+        with pytest.raises(openai.InternalServerError) as refused:
+            await client.chat.completions.create(model="default", messages=HI)
+    assert len(house.told.exchanges) == 2
+    error: Any = refused.value
+    assert error.code == "queue_full"
+    assert (error.body["estimated_wait_ms"], error.body["queue_position"]) == (250, 3)
+    assert error.response.headers["retry-after-ms"] == "20"
+    assert error.response.headers["x-gateway-place"] == "p-1"
+
+
+async def test_it_does_not_come_back_where_that_would_be_in_vain() -> None:
+    async with opened() as house, client_of(house, max_retries=2) as client:
+        house.echo.script = EchoScript(fail=lambda: DeadlineUnmeetable("It can never fit."))
+        with pytest.raises(openai.InternalServerError) as refused:
+            await client.chat.completions.create(model="default", messages=HI)
+    assert refused.value.code == "deadline_unmeetable"
+    assert len(house.told.exchanges) == 1

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.config.schema import Generation, Queue
 from tests.backends.fake_engine import Pause
-from tests.e2e.house import Answer, House, http_chat, opened, say, until
+from tests.e2e.house import ANY_WAIT, Answer, House, http_chat, opened, say, until
 from tests.e2e.ollama import HELLO, ScriptedOllama
 from tests.web.raw import HANG_S, Client
 
@@ -20,7 +20,7 @@ async def full(engine: ScriptedOllama) -> AsyncIterator[tuple[House, Pause, list
     hold = Pause()
     engine.play(hold, HELLO)
     queue = Queue(max_queue_size=3)
-    async with opened(engine, queue=queue) as house, asyncio.timeout(HANG_S):
+    async with opened(engine, queue=queue, scheduling=ANY_WAIT) as house, asyncio.timeout(HANG_S):
         clients = [await house.send(http_chat(say("running")))]
         await engine.wait_asked(1)
         for number in range(3):

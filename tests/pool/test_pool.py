@@ -42,17 +42,16 @@ def test_a_free_slot_is_found_and_not_taken() -> None:
     assert pool.free_for("m") is None
 
 
+def test_a_free_slot_is_sought_where_the_prompt_was_read() -> None:
+    one, two = upstream("one"), upstream("two")
+    pool = pool_of(one, two)
+    assert pool.free_for("m", cached=lambda upstream: 10 if upstream is two else 0) is two
+    assert pool.free_for("m", {"two"}, cached=lambda _: 10) is one
+
+
 def test_models_are_listed_once_in_the_order_of_the_upstreams() -> None:
     pool = pool_of(
         upstream("x", engine=ScriptedEngine(models=["b", "a"])),
         upstream("y", engine=ScriptedEngine(models=["a", "c"])),
     )
     assert [info.id for info in pool.models()] == ["b", "a", "c"]
-
-
-def test_the_load_counts_healthy_slots_alone() -> None:
-    busy, down = upstream("busy", slots=3), upstream("down", slots=5)
-    busy.take()
-    down.breaker.probed(False, 0.0)
-    load = pool_of(busy, down).load("m", waiting=4, service_time_s=2.0)
-    assert (load.slots, load.running, load.waiting) == (3, 1, 4)

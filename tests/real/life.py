@@ -43,8 +43,12 @@ def begun(client: OpenAI, max_tokens: int = 1000) -> Iterator[Stream[ChatComplet
         yield stream
 
 
-def answer(client: OpenAI, max_tokens: int) -> ChatCompletion:
-    return client.chat.completions.create(model=MODEL, messages=COLORS, max_tokens=max_tokens)
+def answer(client: OpenAI, max_tokens: int, *, said_s: float | None = None) -> ChatCompletion:
+    """A short answer; `said_s` is told as the time that the client has, instead of the true one."""
+    headers = {} if said_s is None else {"x-stainless-read-timeout": f"{said_s:g}"}
+    return client.chat.completions.create(
+        model=MODEL, messages=COLORS, max_tokens=max_tokens, extra_headers=headers
+    )
 
 
 def is_served(client: OpenAI) -> bool:
@@ -102,11 +106,26 @@ class Life:
             for _ in range(self.slots):
                 streams.enter_context(begun(client))
             with pytest.raises(APITimeoutError):
-                answer(impatient, 2)
+                answer(impatient, 2, said_s=TIMEOUT_S)
             gateway.wait_for_metric("request_queue_depth", 0)
             assert gateway.metric(LEFT_QUEUED) == left + 1
             assert gateway.metric(BUSY) == self.slots
         gateway.wait_for_metric("active_requests", 0)
+        assert_counters_add_up(gateway)
+
+    def test_who_says_that_it_can_not_wait_so_long_is_told_so_at_once(
+        self, gateway: GatewayProcess, client: OpenAI
+    ) -> None:
+        accepted = gateway.metric("gateway_requests_accepted_total")
+        with ExitStack() as streams:
+            for _ in range(self.slots):
+                streams.enter_context(begun(client))
+            with pytest.raises(InternalServerError) as refused:
+                answer(client, 2, said_s=0.2)
+            assert gateway.metric("request_queue_depth") == 0
+        assert (refused.value.status_code, refused.value.code) == (503, "deadline_unmeetable")
+        gateway.wait_for_metric("active_requests", 0)
+        assert gateway.metric("gateway_requests_accepted_total") == accepted + self.slots
         assert_counters_add_up(gateway)
 
     async def test_of_a_hundred_at_once_each_gets_its_answer_or_a_time_to_come_back(

@@ -61,13 +61,12 @@ async def test_a_newcomer_does_not_overtake_those_who_wait(make_worker: MakeWork
 async def test_a_burst_takes_every_free_slot_and_no_more(make_worker: MakeWorker) -> None:
     one = upstream(slots=20)
     worker, queue = make_worker(one, batch_max_size=3)
-    for _ in range(20):
-        one.take()
-    holders = [Holder(worker, ticket(number)) for number in range(25)]
+    first = [Holder(worker, ticket(number)) for number in range(20)]
+    holders = [Holder(worker, ticket(number)) for number in range(20, 45)]
     await settle()
     assert queue.qsize() == 25
-    for _ in range(20):
-        worker.give_back(one)
+    for holder in first:
+        holder.let_go()
     await settle(60)
     assert [holder.holds for holder in holders] == [True] * 20 + [False] * 5
     for holder in holders:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from gateway.core.messages import Timings, Usage
-from gateway.core.ticket import RequestRecord
+from gateway.core.ticket import Priority, RequestRecord
 from gateway.telemetry.exchange import Exchange
 
 
@@ -24,6 +24,9 @@ def record(**changes: Any) -> RequestRecord:
         "usage": Usage(prompt=10, completion=20),
         "timings": Timings(decode_s=2.0),
         "attempts": 1,
+        "priority": Priority.NORMAL,
+        "expected_s": 3.8,
+        "service_s": 1.9,
     }
     return RequestRecord(**{**told, **changes})
 

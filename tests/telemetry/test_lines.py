@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.messages import Timings, Usage
+from gateway.core.ticket import Priority
 from gateway.telemetry.lines import LINE_BYTES_MAX, JsonLines, TextLines
 from tests.telemetry.records import exchange, record
 
@@ -53,6 +54,22 @@ def test_a_requests_line_has_every_field_under_its_name() -> None:
         "completion_tokens": 20,
         "tokens_per_s": 10.0,
     }
+
+
+def test_what_was_decided_is_told_where_it_is_not_the_usual() -> None:
+    decided = record(
+        priority=Priority.BATCH, expected_wait_s=0.25, swaps=1, truncated=True, rejoined=True
+    )
+    line = json.loads(JsonLines().request(AT, exchange(record=decided)))
+    usual = json.loads(JsonLines().request(AT, exchange()))
+    assert {name: line[name] for name in line.keys() - usual.keys()} == {
+        "priority": "batch",
+        "expected_wait_ms": 250.0,
+        "swaps": 1,
+        "truncated": True,
+        "rejoined": True,
+    }
+    assert "tokens_per_s" not in line  # Its tokens were written for the earlier try.
 
 
 def test_a_request_without_a_record_tells_what_http_saw() -> None:

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.core.messages import Timings, Usage
-from gateway.core.ticket import Outcome
+from gateway.core.ticket import Outcome, Priority
 from gateway.telemetry.metrics import (
     CONTENT_TYPE,
     MODELS_MAX,
@@ -51,6 +51,21 @@ OWN: Final = {
     "gateway_requests_completed_total": ("counter", ()),
     "gateway_requests_failed_total": ("counter", ()),
     "gateway_requests_cancelled_total": ("counter", ()),
+    "gateway_requests_waiting": ("gauge", ("priority",)),
+    "gateway_expected_wait_seconds": ("gauge", ()),
+    "gateway_wait_estimate_ratio": ("histogram", ()),
+    "gateway_service_estimate_ratio": ("histogram", ()),
+    "gateway_slot_seconds_total": ("counter", ("priority",)),
+    "gateway_wasted_slot_seconds_total": ("counter", ()),
+    "gateway_prompt_tokens_total": ("counter", ("source",)),
+    "gateway_model_swaps_total": ("counter", ()),
+    "gateway_model_load_seconds": ("histogram", ()),
+    "gateway_truncated_total": ("counter", ()),
+    "gateway_rejoined_total": ("counter", ()),
+    "gateway_kept_answers_bytes": ("gauge", ()),
+    "gateway_places_held": ("gauge", ()),
+    "gateway_places_returned_total": ("counter", ()),
+    "gateway_places_lost_total": ("counter", ()),
     "process_resident_memory_bytes": ("gauge", ()),
     "process_cpu_seconds_total": ("counter", ()),
     "process_open_fds": ("gauge", ()),
@@ -71,7 +86,7 @@ def scraped(metrics: Metrics, **gauges: Any) -> Page:
 
 
 def test_every_metric_has_its_name_type_and_labels() -> None:
-    page = scraped(started(), upstreams=[OLLAMA])
+    page = scraped(started(), upstreams=[OLLAMA], expected_wait_s=0.0)
     assert page.types == {name: kind for name, (kind, _) in {**INHERITED, **OWN}.items()}
     for name, (kind, labels) in {**INHERITED, **OWN}.items():
         if kind != "histogram":
@@ -84,7 +99,9 @@ def test_prometheus_finds_no_fault_before_or_after_traffic() -> None:
     metrics.told(record())
     metrics.exchanged(exchange())
     metrics.refused("bad_http")
-    promtool.check(metrics.render(Gauges(upstreams=[OLLAMA])))
+    metrics.told(record(rejoined=True, upstream=""))
+    metrics.model_loaded(2.0)
+    promtool.check(metrics.render(Gauges(upstreams=[OLLAMA], expected_wait_s=1.5)))
 
 
 def test_the_content_type_is_that_of_the_text_format() -> None:
@@ -108,6 +125,11 @@ def test_known_series_are_there_at_zero_from_the_start() -> None:
     for phase in ("reading", "queued", "waiting", "streaming"):
         assert page.value("gateway_client_gone_total", phase=phase) == 0
     assert page.value("gateway_connections_closed_total", reason="header_timeout") == 0
+    for priority in ("interactive", "normal", "batch"):
+        assert page.value("gateway_slot_seconds_total", priority=priority) == 0
+        assert page.value("gateway_requests_waiting", priority=priority) == 0
+    for source in ("evaluated", "cached"):
+        assert page.value("gateway_prompt_tokens_total", source=source) == 0
     assert page.value("tokens_generated_total") == 0
     assert page.value("request_latency_seconds_count") == 0
 
@@ -200,6 +222,121 @@ def test_a_wrong_key_is_an_auth_failure_and_a_rejection() -> None:
     assert page.value("gateway_rejected_total", reason="auth_failure") == 1
 
 
+def test_time_in_slots_is_counted_by_class() -> None:
+    metrics = started()
+    metrics.told(record(priority=Priority.BATCH, service_s=1.5))
+    metrics.told(record(priority=Priority.BATCH, service_s=0.25, outcome="failed", status=502))
+    metrics.told(record(priority=Priority.INTERACTIVE, service_s=2.0))
+    page = scraped(metrics)
+    assert page.value("gateway_slot_seconds_total", priority="batch") == 1.75
+    assert page.value("gateway_slot_seconds_total", priority="interactive") == 2.0
+    assert page.value("gateway_slot_seconds_total", priority="normal") == 0
+    assert page.value("gateway_slot_seconds_total", priority="other") == 0
+
+
+@pytest.mark.parametrize(
+    ("ending", "wasted_s"),
+    [
+        ({"outcome": "completed"}, 0.0),
+        ({"outcome": "completed", "truncated": True}, 0.0),
+        ({"outcome": "failed", "status": 502}, 1.5),
+        ({"outcome": "cancelled", "status": 499}, 1.5),
+        ({"outcome": "cancelled", "status": 499, "taken_over": True}, 0.0),
+        ({"outcome": "cancelled", "status": 499, "upstream": ""}, 0.0),
+        ({"outcome": "refused", "status": 503, "priority": None}, 0.0),
+    ],
+)
+def test_a_slot_was_wasted_if_nobody_has_the_answer(
+    ending: dict[str, Any], wasted_s: float
+) -> None:
+    metrics = started()
+    metrics.told(record(service_s=1.5, **ending))
+    assert scraped(metrics).value("gateway_wasted_slot_seconds_total") == wasted_s
+
+
+def test_a_retry_that_got_an_earlier_answer_counts_nothing_twice() -> None:
+    metrics = started()
+    metrics.told(record(outcome="cancelled", status=499, taken_over=True))
+    before = scraped(metrics)
+    metrics.told(record(rejoined=True, upstream="", priority=None, queue_s=0.0))
+    page = scraped(metrics)
+    changed = {
+        name
+        for (name, labels), value in page.series.items()
+        if value != before.series[name, labels]
+    }
+    assert {name for name in changed if not name.startswith(("process_", "request_latency_"))} == {
+        "gateway_rejoined_total",
+        "gateway_requests_accepted_total",
+        "gateway_requests_completed_total",
+        "requests_total",
+        "time_to_first_token_seconds_bucket",
+        "time_to_first_token_seconds_count",
+        "time_to_first_token_seconds_sum",
+    }
+
+
+def test_prompts_are_counted_by_where_their_tokens_came_from() -> None:
+    metrics = started()
+    metrics.told(record(usage=Usage(prompt=100, completion=1, cached=30)))
+    metrics.told(record(usage=Usage(prompt=40, completion=1), prompt_chars=200, cached_chars=150))
+    metrics.told(record(usage=Usage()))
+    page = scraped(metrics)
+    assert page.value("gateway_prompt_tokens_total", source="cached") == 30 + 30
+    assert page.value("gateway_prompt_tokens_total", source="evaluated") == 70 + 10
+
+
+def ratios(page: Page, of: str) -> tuple[float, float]:
+    """How many were judged, and the sum of their ratios."""
+    name = f"gateway_{of}_estimate_ratio"
+    return page.value(f"{name}_count"), page.value(f"{name}_sum")
+
+
+def test_what_was_expected_is_held_against_what_it_was() -> None:
+    metrics = started()
+    metrics.told(record(expected_wait_s=3.0, queue_s=2.0, expected_s=1.0, service_s=4.0))
+    metrics.told(record(expected_wait_s=0.0, queue_s=2.0, expected_s=4.0, service_s=4.0))
+    page = scraped(metrics)
+    assert ratios(page, "wait") == (2, 1.5)
+    assert ratios(page, "service") == (2, 1.25)
+    assert page.value("gateway_service_estimate_ratio_bucket", le="0.25") == 1
+    assert page.value("gateway_service_estimate_ratio_bucket", le="0.9") == 1
+    assert page.value("gateway_service_estimate_ratio_bucket", le="1.0") == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "judged"),
+    [
+        ({"queue_s": 0.049, "service_s": 0.049}, (0, 0)),
+        ({"queue_s": 0.05, "service_s": 0.05}, (1, 1)),
+        ({"truncated": True}, (1, 0)),
+        ({"outcome": "cancelled", "status": 499}, (1, 0)),
+        ({"outcome": "failed", "status": 502}, (1, 0)),
+        ({"outcome": "cancelled", "status": 499, "upstream": ""}, (0, 0)),
+        ({"attempts": 2}, (0, 0)),
+        ({"rejoined": True, "upstream": "", "priority": None}, (0, 0)),
+    ],
+)
+def test_only_what_came_to_its_end_says_how_good_an_estimate_was(
+    changes: dict[str, Any], judged: tuple[int, int]
+) -> None:
+    metrics = started()
+    metrics.told(record(**changes))
+    page = scraped(metrics)
+    assert (ratios(page, "wait")[0], ratios(page, "service")[0]) == judged
+
+
+def test_loads_swaps_and_cut_answers_are_counted() -> None:
+    metrics = started()
+    metrics.model_loaded(8.0)
+    metrics.told(record(swaps=1, truncated=True))
+    metrics.told(record(swaps=2, outcome="failed", status=502))
+    page = scraped(metrics)
+    assert page.value("gateway_model_load_seconds_sum") == 8.0
+    assert page.value("gateway_model_swaps_total") == 3
+    assert page.value("gateway_truncated_total") == 1
+
+
 def test_an_unknown_url_is_no_inference_error() -> None:
     metrics = started()
     metrics.exchanged(
@@ -254,8 +391,22 @@ def test_gauges_show_the_moment_of_the_scrape_alone() -> None:
         model_loaded=True,
         upstreams=[OLLAMA],
         log_lines_dropped=5,
+        waiting={Priority.BATCH: 5, Priority.NORMAL: 2},
+        expected_wait_s=12.5,
+        places_held=4,
+        places_returned=3,
+        places_lost=2,
+        kept_answers_bytes=1000,
     )
     assert page.value("request_queue_depth") == 7
+    assert page.value("gateway_requests_waiting", priority="batch") == 5
+    assert page.value("gateway_requests_waiting", priority="normal") == 2
+    assert page.value("gateway_requests_waiting", priority="interactive") == 0
+    assert page.value("gateway_expected_wait_seconds") == 12.5
+    assert page.value("gateway_places_held") == 4
+    assert page.value("gateway_places_returned_total") == 3
+    assert page.value("gateway_places_lost_total") == 2
+    assert page.value("gateway_kept_answers_bytes") == 1000
     assert page.value("active_requests") == 9
     assert page.value("model_loaded") == 1
     assert page.value("gateway_slots", upstream="ollama") == 4
@@ -264,6 +415,8 @@ def test_gauges_show_the_moment_of_the_scrape_alone() -> None:
     assert page.value("gateway_log_lines_dropped_total") == 5
     later = scraped(metrics, upstreams=[UpstreamGauges(name="gpu", slots=1, busy=0, up=False)])
     assert later.value("request_queue_depth") == 0
+    assert later.value("gateway_requests_waiting", priority="batch") == 0
+    assert later.labels("gateway_expected_wait_seconds") == set()
     assert later.values("upstream") == {"gpu"}
 
 
@@ -344,7 +497,16 @@ def strangers(draw: st.DrawFn) -> tuple[Any, Any]:
         total_s=draw(floats),
         first_token_s=draw(st.none() | floats),
         backend_s=draw(st.none() | floats),
-        usage=Usage(completion=draw(st.integers(-5, 10**9))),
+        usage=Usage(
+            prompt=draw(st.integers(-5, 10**9)),
+            completion=draw(st.integers(-5, 10**9)),
+            cached=draw(st.none() | st.integers(-5, 10**9)),
+        ),
+        prompt_chars=draw(st.integers(0, 1000)),
+        cached_chars=draw(st.integers(0, 1000)),
+        expected_wait_s=draw(floats),
+        expected_s=draw(floats),
+        rejoined=draw(st.booleans()),
         timings=Timings(decode_s=draw(st.none() | floats)),
     )
     return odd, exchange(

@@ -34,6 +34,16 @@ def test_what_is_in_no_set_counts_as_other() -> None:
     assert page.value("things_total", kind="b", number="other") == 1
 
 
+def test_amounts_add_up_whole_or_not() -> None:
+    shelf = Shelf()
+    shelf.tally.add(("a", 1), 3)
+    shelf.tally.add(("a", 1), 0.25)
+    shelf.tally.add(("evil", 1), 0.5)
+    page = shelf.page()
+    assert page.value("things_total", kind="a", number="1") == 3.25
+    assert page.value("things_total", kind="other", number="1") == 0.5
+
+
 def test_without_room_everything_new_is_other_and_counted() -> None:
     shelf = Shelf(left=2)  # one for the others, one to spare
     for number in (1, 2, 3, 1):

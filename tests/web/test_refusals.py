@@ -2,14 +2,67 @@ import json
 import logging
 
 import pytest
+from multidict import CIMultiDict
 
-from gateway.core.errors import BadHttp, GatewayError, MemoryPressure
-from gateway.web.refusals import LineBudget, RefusalLog, refusal_response
+from gateway.core.errors import (
+    BadHttp,
+    DeadlineUnmeetable,
+    GatewayError,
+    MemoryPressure,
+    Promise,
+    QueueFull,
+    RequestTimeout,
+    UpstreamUnreachable,
+)
+from gateway.web.refusals import LineBudget, RefusalLog, refusal_response, say_when
 from tests.fakes import ManualClock
 
 
 def encode(error: GatewayError, request_id: str) -> bytes:
     return json.dumps({"error": {"code": error.code}}).encode()
+
+
+def said(error: GatewayError) -> dict[str, str]:
+    headers: CIMultiDict[str] = CIMultiDict()
+    say_when(error, headers)
+    return dict(headers)
+
+
+@pytest.mark.parametrize(
+    ("retry_after_s", "seconds", "milliseconds"),
+    [
+        (0.0, "1", "1"),
+        (0.0004, "1", "1"),
+        (1.0, "1", "1000"),
+        (1.2345, "2", "1235"),
+        (120.0, "120", "120000"),
+    ],
+)
+def test_the_time_to_come_back_is_never_rounded_down(
+    retry_after_s: float, seconds: str, milliseconds: str
+) -> None:
+    assert said(QueueFull("Full.", retry_after_s=retry_after_s)) == {
+        "Retry-After": seconds,
+        "retry-after-ms": milliseconds,
+        "x-should-retry": "true",
+    }
+
+
+def test_a_place_is_told_and_only_where_one_is_held() -> None:
+    held = QueueFull("Full.", retry_after_s=1.0, promise=Promise(place="p-1", wait_s=9.0))
+    assert said(held)["x-gateway-place"] == "p-1"
+    none = QueueFull("Full.", retry_after_s=1.0, promise=Promise(wait_s=9.0))
+    assert "x-gateway-place" not in said(none)
+
+
+@pytest.mark.parametrize("error", [DeadlineUnmeetable("Never."), RequestTimeout("Too late.")])
+def test_what_would_only_fail_again_is_not_to_be_sent_again(error: GatewayError) -> None:
+    assert said(error) == {"x-should-retry": "false"}
+
+
+@pytest.mark.parametrize("error", [BadHttp("Bad."), UpstreamUnreachable("Down.")])
+def test_of_other_errors_nothing_is_said(error: GatewayError) -> None:
+    assert said(error) == {}
 
 
 async def test_an_answer_says_when_to_come_back_and_closes() -> None:

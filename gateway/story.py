@@ -1,0 +1,300 @@
+"""What happens to one request, noted as it happens; and its answer, as its consumer sees it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+from gateway.admission.rejoin import Key
+from gateway.backends.base import EventStream
+from gateway.backends.recording import Recording
+from gateway.core.clock import Timeout
+from gateway.core.errors import GatewayError
+from gateway.core.messages import (
+    Event,
+    Finished,
+    FinishReason,
+    GenerateRequest,
+    ReasoningDelta,
+    TextDelta,
+    Timings,
+    Usage,
+)
+from gateway.core.ticket import Caller, Outcome, Progress, RequestRecord, State, Ticket
+
+CLIENT_CLOSED_REQUEST: Final = 499
+"""nginx's status for a client that left; it never reaches a wire."""
+
+
+class Answer:
+    """The events of a running request.
+
+    Attributes:
+        ignored: Parameters that the chosen upstream can't honour, by name.
+        queue_s: How long it waited for its slot.
+        truncated: It reached its deadline, and what there was is all there will be.
+        cut_usage: What had been written by then of the answer that was cut.
+        rejoined: It is the answer to an earlier try of the same request.
+    """
+
+    __slots__ = (
+        "_answers",
+        "_first",
+        "_prompt_tokens",
+        "_stream",
+        "_tokens",
+        "cut",
+        "cut_usage",
+        "ignored",
+        "queue_s",
+        "rejoined",
+        "truncated",
+    )
+
+    def __init__(
+        self,
+        stream: EventStream,
+        first: Sequence[Event],
+        *,
+        answers: int,
+        ignored: tuple[str, ...],
+        queue_s: float,
+        cut: Callable[[], bool] | None = None,
+        prompt_tokens: int = 0,
+        rejoined: bool = False,
+    ) -> None:
+        """
+        Args:
+            cut: Asked when reading is cancelled: whether that is because its time is
+                over. None where what came so far is worth nothing.
+            prompt_tokens: As estimated, for the count of an answer that is cut.
+        """
+        self._stream = stream
+        self._answers = answers
+        self._first: Sequence[Event] | None = first
+        self._prompt_tokens = prompt_tokens
+        self._tokens = 0
+        self.cut = cut
+        self.ignored = ignored
+        self.queue_s = queue_s
+        self.cut_usage = Usage()
+        self.truncated = False
+        self.rejoined = rejoined
+
+    @property
+    def whole(self) -> bool:
+        """Whether the engine has said all; what was read last is then the end."""
+        return len(self._stream.ends) == self._answers
+
+    def read(self) -> Awaitable[Sequence[Event]]:
+        """The next events, as many as came together; empty when all answers are finished.
+
+        Not a coroutine itself: a token costs one frame less on its way.
+
+        Raises, when awaited:
+            BackendError, RequestTimeout: The answer broke.
+        """
+        if self.cut is not None:
+            return self._read_until_cut(self.cut)
+        first, self._first = self._first, None
+        return self._stream.read() if first is None else _now(first)
+
+    async def _read_until_cut(self, cut: Callable[[], bool]) -> Sequence[Event]:
+        """As `read`; at the deadline the answer ends with what it has."""
+        if self.truncated:
+            return ()
+        first, self._first = self._first, None
+        try:
+            events = await self._stream.read() if first is None else first
+        except asyncio.CancelledError:
+            ends = len(self._stream.ends)
+            if not (self._tokens or ends) or not cut():
+                raise
+            self.truncated = True
+            self.cut_usage = Usage(prompt=self._prompt_tokens, completion=self._tokens)
+            unbegun = [Finished(FinishReason.LENGTH)] * (self._answers - ends - 1)
+            return [Finished(FinishReason.LENGTH, self.cut_usage), *unbegun]
+        for event in events:
+            if isinstance(event, (TextDelta, ReasoningDelta)):
+                self._tokens += 1
+            elif isinstance(event, Finished):
+                self._tokens = 0
+        return events
+
+
+async def _now(events: Sequence[Event]) -> Sequence[Event]:
+    return events
+
+
+class Story:
+    """What happens to one request, noted as it happens.
+
+    Attributes:
+        loading: Its model is being brought to memory for it.
+        stream: Of its answer, once there is one.
+        rejoin_key: By which its client's next try is known; None where none is expected.
+        recordings: Of its answer, one for each attempt, for that next try.
+    """
+
+    def __init__(
+        self, request: GenerateRequest, caller: Caller, request_id: str, arrived_at: float
+    ) -> None:
+        self.request = request
+        self.caller = caller
+        self.request_id = request_id
+        self.arrived_at = arrived_at
+        self.accepted = False
+        self.ticket: Ticket | None = None
+        self.upstream = ""
+        self.attempts = 0
+        self.retried: set[str] = set()
+        self.leased_at: float | None = None
+        self.slot_s = 0.0
+        self._slot_since = 0.0
+        self.loading = False
+        self.load_s = 0.0
+        self.expected_s = 0.0
+        self.cached_chars = 0
+        self.swaps = 0
+        self.first_event_at: float | None = None
+        self.timer: Timeout | None = None
+        self.aborted_by: GatewayError | None = None
+        self.stream: EventStream | None = None
+        self.rejoin_key: Key | None = None
+        self.recordings: list[Recording] = []
+        self.answer: Answer | None = None
+        self._outcome: Outcome = "refused"
+        self._status = 200
+        self._reason = ""
+        self._phase = ""
+
+    @property
+    def queue_s(self) -> float:
+        return 0.0 if self.leased_at is None else self.leased_at - self.arrived_at
+
+    @property
+    def state(self) -> State:
+        if self.leased_at is None:
+            return "queued"
+        if self.loading:
+            return "loading"
+        return "prefill" if self.first_event_at is None else "decode"
+
+    def leased(self, upstream: str, now: float) -> None:
+        self.upstream = upstream
+        self.attempts += 1
+        self.leased_at = now
+        self._slot_since = now
+
+    def gave_back(self, now: float) -> None:
+        """It has a slot no longer."""
+        self.slot_s += now - self._slot_since
+
+    def parted(self) -> None:
+        """The answer that it had joined broke before it began: it is a request like any other."""
+        self.attempts = 0
+        self.leased_at = None
+
+    def end(self) -> None:
+        """The consumer is done."""
+        answer = self.answer
+        if answer is not None and (answer.whole or answer.truncated):
+            self._outcome = "completed"
+        else:
+            self.leave()
+
+    def fail(self, error: GatewayError) -> None:
+        """It is refused or broke; of no matter to a caller who is gone already."""
+        if self._outcome == "cancelled":
+            return
+        self._outcome = "failed" if self.accepted else "refused"
+        self._status = error.status
+        self._reason = error.reason
+
+    def leave(self) -> None:
+        """The caller is gone, or no longer reads."""
+        self._outcome = "cancelled" if self.accepted else "refused"
+        self._status = CLIENT_CLOSED_REQUEST
+        self._reason = "client_gone"
+        if self.first_event_at is not None:
+            self._phase = "streaming"
+        else:
+            self._phase = "queued" if self.leased_at is None else "waiting"
+
+    def abort(self, error: GatewayError, now: float) -> None:
+        """End it if it runs; one that waits for a slot is the worker's to fail."""
+        self.aborted_by = error
+        if self.timer is not None and not self.timer.expired():
+            self.timer.reschedule(now)
+
+    def progress(self, now: float) -> Progress:
+        """Where it is now; what it waits for is the scheduler's to add."""
+        state = self.state
+        slot_at = self.leased_at
+        first_at = self.first_event_at
+        return Progress(
+            request_id=self.request_id,
+            model=self.request.model,
+            state=state,
+            service_s=self.expected_s,
+            so_far_s=now - self.arrived_at,
+            queue_s=now - self.arrived_at if slot_at is None else self.queue_s,
+            load_s=self.load_s,
+            prefill_s=0.0
+            if slot_at is None
+            else (now if first_at is None else first_at) - slot_at - self.load_s,
+            decode_s=0.0 if first_at is None else now - first_at,
+        )
+
+    def record(self, now: float) -> RequestRecord:
+        total_s = now - self.arrived_at
+        usage, timings = self._counted()
+        backend_s = timings.total_s
+        if backend_s is None and self.leased_at is not None:
+            backend_s = now - self.leased_at
+        first = self.first_event_at
+        answer, ticket = self.answer, self.ticket
+        return RequestRecord(
+            request_id=self.request_id,
+            caller=self.caller.name,
+            model=self.request.model,
+            stream=self.request.stream,
+            outcome=self._outcome,
+            status=self._status,
+            reason=self._reason,
+            phase=self._phase,
+            upstream=self.upstream,
+            queue_s=total_s if self.leased_at is None else self.queue_s,
+            first_token_s=None if first is None else first - self.arrived_at,
+            total_s=total_s,
+            backend_s=backend_s,
+            usage=usage,
+            timings=timings,
+            attempts=self.attempts,
+            expected_wait_s=0.0 if ticket is None else ticket.expected_wait_s,
+            expected_s=self.expected_s,
+            service_s=self.slot_s,
+            prompt_chars=ticket.chain[-1][0] if ticket is not None and ticket.chain else 0,
+            cached_chars=self.cached_chars,
+            swaps=self.swaps,
+            priority=None if ticket is None else ticket.priority,
+            truncated=answer is not None and answer.truncated,
+            rejoined=answer is not None and answer.rejoined,
+            taken_over=self._outcome == "cancelled" and self._taken_over(),
+        )
+
+    def _taken_over(self) -> bool:
+        """Whether the answer has gone to another try, or is about to."""
+        return any(
+            recording.delivered or (recording.replays > 0 and recording.error is None)
+            for recording in self.recordings
+        )
+
+    def _counted(self) -> tuple[Usage, Timings]:
+        """What the engine has said of the answers that are whole."""
+        usage, timings = Usage(), Timings()
+        for count, end in enumerate(() if self.stream is None else self.stream.ends):
+            usage = usage + end.usage if count else end.usage
+            timings = timings + end.timings if count else end.timings
+        if self.answer is not None:
+            usage = usage + self.answer.cut_usage
+        return usage, timings

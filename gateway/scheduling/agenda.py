@@ -111,6 +111,11 @@ class Agenda:
             variance_s2 -= entry.variance_s2
         return Ahead(max(0.0, work_s), max(0.0, variance_s2))
 
+    def turn_of(self, ticket: Ticket) -> tuple[int, float]:
+        """How many that wait are due before it, and their work in seconds of a slot."""
+        at = self._at(ticket) or 0
+        return at, sum(entry.work_s for entry in self._entries[:at])
+
     def keeps(
         self, extra_s: float, *, due_at: float, slots: int, busy: Ahead, safety: float, now: float
     ) -> bool:

@@ -42,8 +42,10 @@ class Lane:
 
     @property
     def free(self) -> bool:
-        """Whether a slot is free."""
-        return any(upstream.up and upstream.free > 0 for upstream in self.upstreams)
+        """Whether a slot is free that work may be promised for."""
+        return any(
+            upstream.up and upstream.in_flight < upstream.sure_slots for upstream in self.upstreams
+        )
 
     @property
     def models(self) -> Iterator[str]:

@@ -221,13 +221,12 @@ class Scheduler:
     def turn(self, ticket: Ticket, now: float) -> Turn:
         """When a ticket that waits would get its slot, if nobody else came."""
         lane = self._plan.lane(ticket)
-        ahead = lane.agenda.ahead(ticket.due_at)
-        position = max(0, lane.agenda.position(ticket.due_at) - 1)
-        work_s = self._busy(lane, now).work_s + ahead.work_s - ticket.cost.service_s
+        position, ahead_s = lane.agenda.turn_of(ticket)
+        work_s = self._busy(lane, now).work_s + ahead_s
         loaded = not self._load_s(lane, ticket.model)
         return Turn(
             position=position,
-            start_s=max(0.0, work_s) / lane.slots,
+            start_s=work_s / lane.slots,
             why="a slot" if loaded else "a slot, then its model has to be loaded",
         )
 

@@ -167,9 +167,10 @@ class Inference:
 
         async def begin(headers: CIMultiDict[str]) -> EventStreamResponse:
             nonlocal response
-            response = EventStreamResponse(headers)
-            await response.prepare(web_request)
-            return response
+            begun = EventStreamResponse(headers)
+            await begun.prepare(web_request)
+            response = begun
+            return begun
 
         async def tell(comment: bytes) -> None:
             # From here on an error has no status of its own any more.

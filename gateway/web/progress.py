@@ -66,10 +66,9 @@ class ProgressComments:
 
     async def _tell(self) -> None:
         progress = self._ask()
-        if progress is None:
-            return
         try:
-            await self._write(comment(progress))
+            if progress is not None:
+                await self._write(comment(progress))
         except ConnectionError:
             return  # The client is gone; its own task hears of it too.
         if self._timer is not None:

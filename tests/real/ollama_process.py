@@ -35,6 +35,7 @@ class OllamaProcess:
             "OLLAMA_MODELS": str(directory / "models"),
             "OLLAMA_NOPRUNE": "1",
             "OLLAMA_NUM_PARALLEL": "1",
+            "OLLAMA_MAX_LOADED_MODELS": "1",
         }
         self._process: subprocess.Popen[bytes] | None = None
         self.url = f"http://{self._address}"

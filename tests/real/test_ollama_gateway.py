@@ -102,7 +102,8 @@ def serve(ollama: OllamaProcess, tmp_path_factory: pytest.TempPathFactory) -> Se
     @contextmanager
     def serve(**environment: str) -> Iterator[GatewayProcess]:
         directory = tmp_path_factory.mktemp("gateway")
-        with serving(directory, OLLAMA_URL=ollama.url, **environment) as gateway:
+        settings = {"OLLAMA_URL": ollama.url, "SLOTS": "1", **environment}
+        with serving(directory, **settings) as gateway:
             yield gateway
 
     return serve

@@ -39,7 +39,7 @@ from gateway.pool.pool import Pool
 from gateway.pool.upstream import Upstream
 from gateway.scheduling.scheduler import Scheduler
 from gateway.scheduling.worker import BatchingWorker
-from gateway.story import Answer, Story
+from gateway.story import Answer, Story, ended_progress
 
 ATTEMPTS_MAX: Final = 3
 """Upstreams tried for one request; also covers one stale connection of the only upstream."""
@@ -97,7 +97,7 @@ class Service:
         self._tell = tell
         self._attempt_failed = attempt_failed
         self._accepted: set[Story] = set()
-        self._ended: OrderedDict[tuple[str, str], Progress] = OrderedDict()
+        self._ended: OrderedDict[tuple[str, str], RequestRecord] = OrderedDict()
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -203,7 +203,8 @@ class Service:
         for story in self._accepted:
             if story.request_id == request_id and story.caller.name == caller.name:
                 return self._progress_of(story)
-        return self._ended.get((caller.name, request_id))
+        record = self._ended.get((caller.name, request_id))
+        return None if record is None else ended_progress(record)
 
     def begin_drain(self) -> None:
         """From now on nothing new starts; what was accepted goes on."""
@@ -471,15 +472,9 @@ class Service:
         for recording in story.recordings:
             self._rejoin.ended(recording, self._clock.now())
         if story.accepted:
-            self._keep(story, record)
-
-    def _keep(self, story: Story, record: RequestRecord) -> None:
-        """Remember for a while what became of it."""
-        now = self._clock.now()
-        ended = attrs.evolve(story.progress(now), state="ended", record=record)
-        self._ended[story.caller.name, story.request_id] = ended
-        if len(self._ended) > ENDED_KEPT:
-            self._ended.popitem(last=False)
+            self._ended[record.caller, record.request_id] = record
+            if len(self._ended) > ENDED_KEPT:
+                self._ended.popitem(last=False)
 
 
 def _all_ends(stream: EventStream, story: Story) -> Sequence[Finished]:

@@ -275,6 +275,7 @@ class Story:
             service_s=self.slot_s,
             prompt_chars=ticket.chain[-1][0] if ticket is not None and ticket.chain else 0,
             cached_chars=self.cached_chars,
+            load_s=self.load_s,
             swaps=self.swaps,
             priority=None if ticket is None else ticket.priority,
             truncated=answer is not None and answer.truncated,
@@ -298,3 +299,23 @@ class Story:
         if self.answer is not None:
             usage = usage + self.answer.cut_usage
         return usage, timings
+
+
+def ended_progress(record: RequestRecord) -> Progress:
+    """What can be asked of a request that has ended; the engine's own times where it told them."""
+    timings = record.timings
+    load_s = max(record.load_s, timings.load_s or 0.0)
+    first_s = record.total_s if record.first_token_s is None else record.first_token_s
+    prefill_s, decode_s = timings.prefill_s, timings.decode_s
+    return Progress(
+        request_id=record.request_id,
+        model=record.model,
+        state="ended",
+        service_s=record.expected_s,
+        so_far_s=record.total_s,
+        queue_s=record.queue_s,
+        load_s=load_s,
+        prefill_s=first_s - record.queue_s - load_s if prefill_s is None else prefill_s,
+        decode_s=record.total_s - first_s if decode_s is None else decode_s,
+        record=record,
+    )

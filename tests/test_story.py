@@ -1,11 +1,13 @@
 """What is told of a request when it has ended, beyond what the service's own tests see."""
 
+import attrs
 import pytest
 
 from gateway.backends.recording import Recording
 from gateway.core.errors import UpstreamDisconnected
-from gateway.core.ticket import ANONYMOUS, Priority
-from gateway.story import Story
+from gateway.core.messages import Timings
+from gateway.core.ticket import ANONYMOUS, Priority, RequestRecord
+from gateway.story import Story, ended_progress
 from tests.engines import HELLO, request, ticket
 
 
@@ -65,3 +67,23 @@ def test_an_answer_that_broke_or_that_nobody_came_for_is_not_taken_over() -> Non
     assert not left(alone).record(103.0).taken_over
     assert not left(replayed(whole=False)).record(103.0).taken_over
     assert not left().record(103.0).taken_over
+
+
+def test_what_the_engine_says_of_its_own_times_counts_and_the_rest_is_as_seen() -> None:
+    seen = RequestRecord(
+        request_id="r",
+        caller="anonymous",
+        model="m",
+        stream=False,
+        outcome="completed",
+        status=200,
+        queue_s=1.0,
+        first_token_s=4.0,
+        total_s=10.0,
+        load_s=2.0,
+    )
+    progress = ended_progress(seen)
+    assert (progress.load_s, progress.prefill_s, progress.decode_s) == (2.0, 1.0, 6.0)
+    told = attrs.evolve(seen, timings=Timings(load_s=2.5, prefill_s=0.25, decode_s=5.5))
+    progress = ended_progress(told)
+    assert (progress.load_s, progress.prefill_s, progress.decode_s) == (2.5, 0.25, 5.5)

@@ -45,7 +45,7 @@ SDK_RETRIES: Final = 2
 RETRY_AFTER_MIN_S: Final = 0.05
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(eq=False, kw_only=True)
 class Decision:
     """What was decided of a request, and from what.
 

@@ -107,6 +107,8 @@ class Ticket:
         session: The conversation that it belongs to; "" if none is named.
         chain: Its prompt, for comparing it with what a slot holds.
         cost: What it is expected to take.
+        priced_for: For what that is so: the upstream, the characters of the prompt that
+            it holds, and how many run at once.
         due_at: When it must leave its slot for its deadline to hold: a stream may
             write on after the first token, and so later than `deadline_at`.
         expected_wait_s: Until its slot, as it was expected when it was let in.
@@ -124,6 +126,7 @@ class Ticket:
     session: str = ""
     chain: Chain = ()
     cost: Cost = Cost()
+    priced_for: tuple[str, int, int] = ("", 0, 0)
     due_at: float = math.inf
     expected_wait_s: float = 0.0
     tried: set[str] = attrs.field(factory=set)
@@ -158,6 +161,7 @@ class RequestRecord:
         service_s: In its slot, as it was.
         prompt_chars: Of its prompt, as prompts are compared.
         cached_chars: Of these, expected to be found in its slot.
+        load_s: Waited until its model was loaded.
         swaps: Times that a model had to be loaded for it.
         priority: Its class; None where it was refused or rejoined.
         truncated: It was cut at its deadline.
@@ -186,6 +190,7 @@ class RequestRecord:
     service_s: float = 0.0
     prompt_chars: int = 0
     cached_chars: int = 0
+    load_s: float = 0.0
     swaps: int = 0
     priority: Priority | None = None
     truncated: bool = False

@@ -1,5 +1,6 @@
 """What the scheduler knows of one upstream: what its slots hold, and how many it has. Pure."""
 
+import math
 from collections.abc import Set
 
 from gateway.core.ticket import Chain
@@ -13,6 +14,7 @@ class Engine:
 
     Attributes:
         learner: Finds out the number of its slots; None where the number is given.
+        observed_at: When prices last learned from an answer of it.
     """
 
     def __init__(self, upstream: Upstream) -> None:
@@ -23,6 +25,7 @@ class Engine:
             if upstream.slots_max > upstream.slots
             else None
         )
+        self.observed_at = -math.inf
         self._held = HeldPrompts(slots=upstream.slots)
 
     def cached_chars(self, model: str, chain: Chain) -> int:

@@ -131,18 +131,17 @@ class WritingRates:
     with more at once none of them gets faster, and all together don't get
     slower. So k requests take at the most k/j times as long each as j < k did,
     and at the most as long as more than k did. The smaller bound counts.
+
+    Attributes:
+        count: Observations, ever.
     """
 
     def __init__(self, prior_s: float, prior_units: float) -> None:
+        self.count = 0
         self._prior_s = prior_s
         self._prior_units = prior_units
         self._seen: dict[int, Meter] = {}
         self._borrowed: dict[int, Meter] = {}
-
-    @property
-    def count(self) -> int:
-        """Observations, ever."""
-        return sum(meter.sums.count for meter in self._seen.values())
 
     def at(self, concurrency: int) -> Meter:
         meter = self._seen.get(concurrency) or self._borrowed.get(concurrency)
@@ -151,7 +150,9 @@ class WritingRates:
     def observe(self, concurrency: int, units: float, seconds: float) -> None:
         concurrency = min(max(concurrency, 1), CONCURRENCY_MAX)
         meter = self.at(concurrency)
+        before = meter.sums.count
         meter.observe(units, seconds)
+        self.count += meter.sums.count - before
         if meter.sums.count:
             self._seen[concurrency] = meter
             self._borrowed.clear()
@@ -165,6 +166,7 @@ class WritingRates:
             if not 1 <= concurrency <= CONCURRENCY_MAX:
                 raise ValueError(f"{concurrency} is no number of requests at once")
             self._seen[concurrency] = Meter(sums, prior_units=self._prior_units)
+        self.count = sum(meter.sums.count for meter in self._seen.values())
 
     def _borrow(self, concurrency: int) -> Meter:
         meter = self._seen.get(concurrency) or self._borrowed.get(concurrency)

@@ -35,7 +35,11 @@ from gateway.scheduling.rules.scene import Scene
 _DUE_AT: Final = operator.attrgetter("due_at")
 
 
-@attrs.frozen(kw_only=True)
+OBSERVED_EVERY_S: Final = 0.02
+"""On an engine so fast that it ends requests more often than this, a sample will do."""
+
+
+@attrs.define(eq=False, kw_only=True)
 class Outlook:
     """What would become of a request that is let in now.
 
@@ -70,7 +74,7 @@ class Turn:
     why: str
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(eq=False, kw_only=True)
 class Running:
     """A request in its slot.
 
@@ -290,7 +294,9 @@ class Scheduler:
         self._order.granted(ticket, now=now, load_s=load_s, cached_chars=cached)
         concurrency = max(1, upstream.in_flight)
         work = self._work(ticket, cached)
-        cost = self.costs.price(upstream.name, name, work, concurrency=concurrency)
+        cost = ticket.cost
+        if ticket.priced_for != (upstream.name, cached, concurrency):
+            cost = self.costs.price(upstream.name, name, work, concurrency=concurrency)
         running = self._running[ticket] = Running(
             upstream=upstream,
             model=name,
@@ -316,16 +322,20 @@ class Scheduler:
         seen_s = now - running.started_at
         together = engine.occupancy.mean_since(running.slot_s, seen_s, now)
         upstream.ran(ticket.model, timings.load_s)
-        self.costs.observe(
-            upstream.name,
-            running.model,
-            running.work,
-            concurrency=max(1, round(together)),
-            usage=usage,
-            timings=timings,
-            capped=any(end.reason is FinishReason.LENGTH for end in ends),
-            seen_s=seen_s,
-        )
+        if now - engine.observed_at >= OBSERVED_EVERY_S or not self.costs.confident(
+            upstream.name, running.model
+        ):
+            engine.observed_at = now
+            self.costs.observe(
+                upstream.name,
+                running.model,
+                running.work,
+                concurrency=max(1, round(together)),
+                usage=usage,
+                timings=timings,
+                capped=any(end.reason is FinishReason.LENGTH for end in ends),
+                seen_s=seen_s,
+            )
         if engine.learner is not None:
             engine.learner.observe(
                 running.model,
@@ -476,12 +486,9 @@ class Scheduler:
 
     def _set_cost(self, ticket: Ticket, upstream: Upstream, cached_chars: int) -> None:
         concurrency = upstream.sure_slots if len(self._plan) else upstream.in_flight + 1
-        ticket.cost = self._price(
-            ticket,
-            upstream,
-            cached_chars,
-            concurrency=max(1, min(concurrency, upstream.sure_slots)),
-        )
+        concurrency = max(1, min(concurrency, upstream.sure_slots))
+        ticket.cost = self._price(ticket, upstream, cached_chars, concurrency=concurrency)
+        ticket.priced_for = (upstream.name, cached_chars, concurrency)
         ticket.due_at = ticket.deadline_at
         if ticket.request.stream:
             ticket.due_at += ticket.cost.decode_s

@@ -58,11 +58,6 @@ def progress_document(progress: Progress) -> dict[str, Any]:
         "prompt_tokens": record.usage.prompt,
         "completion_tokens": record.usage.completion,
     }
-    # The engine knows its own times better than they can be seen from outside.
-    for name in ("load", "prefill", "decode"):
-        seconds = getattr(record.timings, f"{name}_s")
-        if seconds is not None:
-            document[f"{name}_ms"] = _ms(seconds)
     return document
 
 

@@ -1,7 +1,7 @@
 import attrs
 import pytest
 
-from gateway.core.messages import Timings, Usage
+from gateway.core.messages import Usage
 from gateway.core.ticket import Forecast, Progress, RequestRecord
 from gateway.web.requests import forecast_document, progress_document
 
@@ -77,12 +77,6 @@ def test_of_one_that_has_ended_it_is_told_how() -> None:
     assert (told["truncated"], told["rejoined"]) == (True, False)
     assert told["usage"] == {"prompt_tokens": 7, "completion_tokens": 5}
     assert not {"estimated_wait_ms", "queue_position", "waits_for"} & told.keys()
-
-
-def test_what_the_engine_says_of_its_own_times_counts_and_the_rest_is_as_seen() -> None:
-    record = attrs.evolve(RECORD, timings=Timings(load_s=0.0, prefill_s=1.25))
-    told = progress_document(attrs.evolve(ENDED, record=record))
-    assert (told["load_ms"], told["prefill_ms"], told["decode_ms"]) == (0, 1250, 2500)
 
 
 def test_no_time_is_less_than_nothing() -> None:

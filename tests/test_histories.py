@@ -238,8 +238,8 @@ class History:
         await self.made.loads.close()
         assert self.queue.qsize() == 0
         assert self.service.active == 0
-        assert len(self.made.scheduler._plan) == 0
-        assert not self.made.scheduler._running
+        assert len(self.made.scheduler._state.plan) == 0
+        assert not self.made.scheduler._state.running
         for one, engine in zip(self.upstreams, self.engines, strict=True):
             assert one.in_flight == 0
             assert engine.running == 0

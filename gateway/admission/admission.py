@@ -26,8 +26,9 @@ from gateway.core.messages import GenerateRequest
 from gateway.core.ticket import Caller, Forecast, Hints, Ticket
 from gateway.pool.pool import Pool
 from gateway.pool.upstream import Upstream
+from gateway.scheduling.prospects import Outlook
 from gateway.scheduling.queue import RequestQueue
-from gateway.scheduling.scheduler import Outlook, Scheduler
+from gateway.scheduling.scheduler import Scheduler
 
 EARLY_PART: Final = 0.5
 """Who comes back does so this part of its time before its turn. Then an estimate may

@@ -12,8 +12,9 @@ from gateway.core.ticket import Caller, Priority, Ticket
 from gateway.pool.upstream import Upstream
 from gateway.scheduling.estimate import CostModel
 from gateway.scheduling.order import FirstComeFirstServed, Policy
+from gateway.scheduling.prospects import Outlook
 from gateway.scheduling.rules.scene import Scene
-from gateway.scheduling.scheduler import Outlook, Scheduler
+from gateway.scheduling.scheduler import Scheduler
 from tests.engines import ScriptedEngine, pool_of, upstream
 from tests.scheduling.plain_costs import LOAD_S, PlainCosts, asks
 

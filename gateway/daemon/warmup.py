@@ -18,7 +18,8 @@ PROMPT = "Count from one to twenty in words, one after the other, without anythi
 TOKENS = 8
 """Enough to tell a rate by, so that the first estimates are not mere priors."""
 
-_CALLER = Caller(name="warm-up")
+_CALLER = Caller(name="warm-up", weight=1e-6)
+"""Who comes after it has nobody to share with."""
 
 
 class WarmUp:
@@ -80,6 +81,7 @@ class WarmUp:
             request_id="warm-up",
             number=-1,
             caller=_CALLER,
+            flow=_CALLER.name,
             request=request,
             arrived_at=now,
             deadline_at=now + LOAD_TIME_MAX_S,

@@ -18,7 +18,7 @@ def choose(
     Args:
         cached: How much of the prompt an upstream need not read again.
     """
-    free = [upstream for upstream in upstreams if upstream.in_flight < upstream.slots]
+    free = [upstream for upstream in upstreams if upstream.room_for(model)]
     if len(free) < 2:
         return free[0] if free else None
 

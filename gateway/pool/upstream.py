@@ -81,6 +81,15 @@ class Upstream:
         """
         return self.named(model) in self._held
 
+    def room_for(self, model: str) -> bool:
+        """Whether a slot is free for it; one that is only being tried takes no other model.
+
+        Or the trial would throw out the model of those that run beside it.
+        """
+        if self.in_flight < self.sure_slots:
+            return True
+        return self.in_flight < self.slots and self.holds(model)
+
     def take(self) -> None:
         assert self.in_flight < self.slots, f"{self.name} has no free slot"
         self.in_flight += 1

@@ -117,4 +117,4 @@ class Choice:
 
     def _free(self, ticket: Ticket) -> list[Upstream]:
         serving = self._state.pool.serving(ticket.model, ticket.tried)
-        return [upstream for upstream in serving if upstream.free > 0]
+        return [upstream for upstream in serving if upstream.room_for(ticket.model)]

@@ -1,6 +1,7 @@
 """What letting one more request in would mean, and when those get their turn who wait. Pure."""
 
 import math
+from typing import Final
 
 import attrs
 
@@ -13,6 +14,8 @@ from gateway.scheduling.prefix import chain_of
 from gateway.scheduling.rules.model_affinity import CHEAP_LOAD_S
 from gateway.scheduling.rules.prefix_affinity import GAIN_CHARS
 from gateway.scheduling.state import State
+
+STALE_S: Final = 300.0
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -97,7 +100,7 @@ class Prospects:
         ever = (
             own_s + load_s <= whole_s
             or not self._settings.deadlines
-            or not self._confident(lane.upstreams[0], ticket.model)
+            or not self._confident(lane.upstreams[0], ticket.model, now)
         )
         if not len(lane.agenda) and lane.free:
             # Nobody waits: a slot that stays free for who may come back serves nobody. And
@@ -230,5 +233,12 @@ class Prospects:
         if ticket.request.stream:
             ticket.due_at += ticket.cost.decode_s
 
-    def _confident(self, upstream: Upstream, model: str) -> bool:
+    def _confident(self, upstream: Upstream, model: str, now: float) -> bool:
+        """Whether a price is sure enough to say never.
+
+        One that nothing has confirmed for long is not: who refuses everybody learns
+        nothing, and would never see that a machine has become faster.
+        """
+        if STALE_S < now - self._state.engine(upstream).observed_at < math.inf:
+            return False
         return self._state.costs.confident(upstream.name, upstream.named(model))

@@ -136,3 +136,15 @@ def test_a_slot_that_is_being_tried_is_not_sure() -> None:
     assert (one.slots, one.sure_slots, one.free) == (2, 1, 2)
     one.resize(2)
     assert one.sure_slots == 2
+
+
+def test_a_slot_on_trial_takes_no_model_that_has_to_be_loaded() -> None:
+    one = upstream(slots=1)
+    one.resize(2, sure=1)
+    assert one.room_for("m")
+    assert one.room_for("cold"), "nobody runs beside it"
+    one.take()
+    assert one.room_for("m")
+    assert not one.room_for("cold")
+    one.take()
+    assert not one.room_for("m")

@@ -12,7 +12,7 @@ from gateway.core.ticket import Caller, Priority, Ticket
 from gateway.pool.upstream import Upstream
 from gateway.scheduling.estimate import CostModel
 from gateway.scheduling.order import FirstComeFirstServed, Policy
-from gateway.scheduling.prospects import Outlook
+from gateway.scheduling.prospects import STALE_S, Outlook
 from gateway.scheduling.rules.scene import Scene
 from gateway.scheduling.scheduler import Scheduler
 from tests.engines import ScriptedEngine, pool_of, upstream
@@ -225,6 +225,14 @@ def test_what_could_never_be_in_time_does_not_fit_once_its_price_is_known() -> N
     assert not outlook.fits
     assert not outlook.ever
     assert stage.outlook(stage.ticket(asks(61, stream=True))).ever, "its first token is in time"
+
+
+def test_a_price_that_nothing_has_confirmed_for_long_says_never_no_more() -> None:
+    stage = Stage(upstream())
+    stage.scheduler._state.engine(stage.pool.upstreams[0]).observed_at = stage.now
+    assert not stage.outlook(stage.ticket(asks(61))).ever
+    stage.now += STALE_S + 1.0
+    assert stage.outlook(stage.ticket(asks(61))).fits
 
 
 def test_a_price_is_known_by_the_engines_spelling_of_the_model() -> None:

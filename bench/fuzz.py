@@ -8,7 +8,7 @@ envelope, never a connection that stays open, never a traceback in the log.
 
 import asyncio
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import uvloop
@@ -69,7 +69,13 @@ def mutant(number: int) -> tuple[bytes, int]:
     dice = random.Random(number)
     # Mostly with a request behind it that ends the connection; else its time-outs do.
     raw = bytearray(dice.choice(SEEDS) + (GET_HEALTH if dice.randrange(10) else b""))
-    for _ in range(dice.choice((1, 1, 1, 2, 3))):
+    mutate(raw, dice, SPLICES, times=dice.choice((1, 1, 1, 2, 3)))
+    return bytes(raw), dice.randrange(len(raw) + 1)
+
+
+def mutate(raw: bytearray, dice: random.Random, splices: Sequence[bytes], *, times: int) -> None:
+    """A few bytes changed, cut out, repeated or put in, so many times."""
+    for _ in range(times):
         at = dice.randrange(len(raw) + 1)
         end = min(len(raw), at + dice.randint(1, 8))
         match dice.randrange(5):
@@ -80,10 +86,9 @@ def mutant(number: int) -> tuple[bytes, int]:
             case 2:
                 raw[at:at] = raw[at:end]
             case 3:
-                raw[at:at] = dice.choice(SPLICES)
+                raw[at:at] = dice.choice(splices)
             case _:
-                raw[at:end] = dice.choice(SPLICES)
-    return bytes(raw), dice.randrange(len(raw) + 1)
+                raw[at:end] = dice.choice(splices)
 
 
 def wire_fuzz(site: Site) -> Iterator[Figure]:

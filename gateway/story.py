@@ -18,6 +18,7 @@ from gateway.core.messages import (
     TextDelta,
     Timings,
     Usage,
+    totals,
 )
 from gateway.core.ticket import Caller, Outcome, Progress, RequestRecord, State, Ticket
 
@@ -292,10 +293,7 @@ class Story:
 
     def _counted(self) -> tuple[Usage, Timings]:
         """What the engine has said of the answers that are whole."""
-        usage, timings = Usage(), Timings()
-        for count, end in enumerate(() if self.stream is None else self.stream.ends):
-            usage = usage + end.usage if count else end.usage
-            timings = timings + end.timings if count else end.timings
+        usage, timings = totals(() if self.stream is None else self.stream.ends)
         if self.answer is not None:
             usage = usage + self.answer.cut_usage
         return usage, timings

@@ -280,6 +280,17 @@ class Finished:
     timings: Timings = attrs.field(factory=Timings)
 
 
+def totals(ends: Iterable[Finished]) -> tuple[Usage, Timings]:
+    """Of all answers to one request; zeros where none has ended."""
+    found: tuple[Usage, Timings] | None = None
+    for end in ends:
+        if found is None:
+            found = end.usage, end.timings
+        else:
+            found = found[0] + end.usage, found[1] + end.timings
+    return found or (Usage(), Timings())
+
+
 Event = TextDelta | ReasoningDelta | ToolCallDelta | Finished
 
 

@@ -34,8 +34,6 @@ class Statistics:
         waiting: Requests that wait for a slot.
         active: Accepted requests that have not ended, those that wait too.
         waiting_by_class: Of `waiting`, without those who are about to go on or to leave.
-        expected_wait_s: What a newcomer would wait for a slot; None where nobody
-            could run its request.
         places: Held for those who were refused.
         kept_answers_bytes: Of answers that a caller may come back for.
         log_lines_dropped: Since the start.
@@ -49,7 +47,6 @@ class Statistics:
     upstreams: tuple[UpstreamStatistics, ...]
     log_lines_dropped: int
     waiting_by_class: Mapping[Priority, int] = attrs.field(factory=dict)
-    expected_wait_s: float | None = None
     places: Places = Places()
     kept_answers_bytes: int = 0
 
@@ -69,13 +66,18 @@ def readiness(now: Statistics) -> Readiness:
     return Readiness()
 
 
-def gauges(now: Statistics) -> Gauges:
-    """The part that a scrape shows beside the counters."""
+def gauges(now: Statistics, expected_wait_s: float | None) -> Gauges:
+    """The part that a scrape shows beside the counters.
+
+    Args:
+        expected_wait_s: What a newcomer would wait for a slot; None where nobody
+            could run its request. Finding out costs what letting one in does.
+    """
     return Gauges(
         queue_depth=now.waiting,
         active_requests=now.active,
         waiting=now.waiting_by_class,
-        expected_wait_s=now.expected_wait_s,
+        expected_wait_s=expected_wait_s,
         places_held=now.places.held,
         places_returned=now.places.returned,
         places_lost=now.places.lost,

@@ -96,12 +96,11 @@ class Daemon:
             upstreams=tuple(self._statistics_of(upstream) for upstream in self.pool.upstreams),
             log_lines_dropped=self.logs.lines_dropped,
             waiting_by_class=Counter(item.ticket.priority for item in self.queue.live()),
-            expected_wait_s=self._expected_wait_s(),
             places=self.admission.places(self.clock.now()),
             kept_answers_bytes=self.rejoin.bytes,
         )
 
-    def _expected_wait_s(self) -> float | None:
+    def expected_wait_s(self) -> float | None:
         """What a request of normal class for the default model would wait, if it came now."""
         newcomer = GenerateRequest(
             model=self.default_model, messages=(Message(role=Role.USER, content="Hello"),)
@@ -230,7 +229,7 @@ async def wire(config: Config, *, clock: Clock, logs: Logs) -> Daemon:
     requests = Requests(service=service, clock=clock)
     ops = Ops(
         readiness=lambda: readiness(daemon.statistics()),
-        scrape=lambda: metrics.render(gauges(daemon.statistics())),
+        scrape=lambda: metrics.render(gauges(daemon.statistics(), daemon.expected_wait_s())),
         scrape_content_type=CONTENT_TYPE,
         clock=clock,
     )

@@ -68,15 +68,17 @@ class Choice:
                 known = swaps_s[model] = self._least_swap_s(ticket)
             return known
 
-        def cached_chars(ticket: Ticket) -> int:
+        def held_for(ticket: Ticket) -> list[Set[int]]:
             if ticket.tried:
-                held = self._free_marks(ticket)
-            else:
-                model = ticket.request.model
-                known = marks.get(model)
-                if known is None:
-                    known = marks[model] = self._free_marks(ticket)
-                held = known
+                return self._free_marks(ticket)
+            model = ticket.request.model
+            known = marks.get(model)
+            if known is None:
+                known = marks[model] = self._free_marks(ticket)
+            return known
+
+        def cached_chars(ticket: Ticket) -> int:
+            held = held_for(ticket)
             if len(held) == 1:
                 return shared_chars(held[0], ticket.chain)
             return max([shared_chars(one, ticket.chain) for one in held], default=0)
@@ -84,7 +86,7 @@ class Choice:
         def told_apart(ticket: Ticket) -> bool:
             if ticket.tried:
                 return True
-            held = self._free_marks(ticket)
+            held = held_for(ticket)
             return len(held) != 1 or self._state.plan.told_apart(ticket.model, held[0])
 
         def reads_s(ticket: Ticket) -> float:

@@ -17,6 +17,7 @@ from msgspec import Meta
 from gateway.core.jsonio import Json
 from gateway.core.messages import Timings, Usage
 from gateway.core.ticket import Cost
+from gateway.pool.upstream import LOAD_S_MIN
 from gateway.scheduling.lengths import AnswerLengths, LengthSums
 from gateway.scheduling.prompts import PromptLengths, PromptSums
 from gateway.scheduling.rates import Meter, Sums, WritingRates
@@ -27,9 +28,6 @@ KNOWN_MAX: Final = 64
 
 CONFIDENT_AFTER: Final = 5
 """Observations; by then a prior that was wrong by two either way no longer shows."""
-
-LOAD_S_MIN: Final = 0.2
-"""A shorter load is none: the model was there (Ollama tells 20 to 50 ms even then)."""
 
 READ_TOKENS_MIN: Final = 16
 """Reading fewer tokens takes as long as starting to read."""

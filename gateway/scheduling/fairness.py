@@ -79,7 +79,6 @@ class Accounts:
         self._active_flows: dict[str, _Account] = {}
         # In the order of idle_since.
         self._idle: OrderedDict[str, _Account] = OrderedDict()
-        self._active = 0
         self._grants = 0
         self._system_s = 0.0
         # No flow is, or ever was, further than this.
@@ -101,7 +100,6 @@ class Accounts:
             account.weight = weight
             account.present = True
         account.active += 1
-        self._active += 1
         self._active_flows[flow] = account
 
     def charge(self, flow: str, seconds: float) -> None:
@@ -122,11 +120,10 @@ class Accounts:
         account = self._accounts[flow]
         assert account.active > 0
         account.active -= 1
-        self._active -= 1
-        if self._active == 0:
-            self._system_s = self._furthest_s
         if account.active == 0:
             del self._active_flows[flow]
+            if not self._active_flows:
+                self._system_s = self._furthest_s
             account.idle_since = now
             self._idle[flow] = account
             if len(self._idle) > self._flows_max:
@@ -159,7 +156,7 @@ class Accounts:
         )
         if least_s is None:
             return 0.0
-        lead_s = (account.virtual_s - least_s) * account.weight
+        lead_s = self.lead_s(flow, least_s)
         return lead_s if lead_s < 0.0 else max(0.0, lead_s - self._quantum_s)
 
     def standing(self, flow: str) -> tuple[float, int]:

@@ -16,6 +16,7 @@ from gateway.scheduling.rules.prefix_affinity import GAIN_CHARS
 from gateway.scheduling.state import State
 
 STALE_S: Final = 300.0
+"""A price that no answer has confirmed for so long is a guess again."""
 
 
 @attrs.define(eq=False, kw_only=True)

@@ -72,9 +72,6 @@ class RequestQueue(asyncio.Queue[Waiting]):
         self._chosen = self._choose() if self._waiting else None
         return self._chosen is None
 
-    def has(self, ticket: Ticket) -> bool:
-        return ticket in self._waiting
-
     def remove(self, ticket: Ticket) -> None:
         """Take out a ticket that no longer wants a slot; nothing happens if it isn't there."""
         self._chosen = None

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from gateway.config.schema import Scheduling
-from gateway.core.messages import Finished, FinishReason, Timings, Usage
+from gateway.core.messages import Finished, FinishReason, totals
 from gateway.core.ticket import Ticket
 from gateway.pool.pool import Pool
 from gateway.pool.upstream import Upstream
@@ -117,9 +117,9 @@ class Scheduler:
         if not self._state.plan.remove(ticket):
             self._state.accounts.arrived(ticket.flow, ticket.caller.weight, now)
         engine = self._state.engine(upstream)
-        load_s = self._state.swap_s(upstream, ticket)
-        swaps = not self._state.has(upstream, ticket.model)
         name = upstream.named(ticket.model)
+        swaps = not self._state.has(upstream, ticket.model)
+        load_s = self._state.costs.load_s(upstream.name, name) if swaps else 0.0
         cached = engine.took(name, ticket.chain, swaps=swaps)
         self._order.granted(ticket, now=now, load_s=load_s, cached_chars=cached)
         concurrency = max(1, upstream.in_flight)
@@ -148,7 +148,7 @@ class Scheduler:
         """It has its whole answer: learn from what the engine tells of it."""
         running = self._state.running[ticket]
         upstream, engine = running.upstream, self._state.engine(running.upstream)
-        usage, timings = _summed(ends)
+        usage, timings = totals(ends)
         seen_s = now - running.started_at
         together = engine.occupancy.mean_since(running.slot_s, seen_s, now)
         upstream.ran(ticket.model, timings.load_s)
@@ -215,11 +215,3 @@ class Scheduler:
         for engine in self._state.engines.values():
             if not engine.upstream.up:
                 engine.lost()
-
-
-def _summed(ends: Sequence[Finished]) -> tuple[Usage, Timings]:
-    """Of all answers to one request."""
-    usage, timings = ends[0].usage, ends[0].timings
-    for end in ends[1:]:
-        usage, timings = usage + end.usage, timings + end.timings
-    return usage, timings

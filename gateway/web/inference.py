@@ -23,7 +23,7 @@ from gateway.web.body import BodyBudget, BodyShare, read_body
 from gateway.web.hints import fingerprint_of, hints_of
 from gateway.web.progress import ProgressComments
 from gateway.web.requests import forecast_document
-from gateway.web.visit import VISIT, Visit
+from gateway.web.visit import VISIT, Visit, json_reply
 
 log = logging.getLogger("gateway.web")
 
@@ -144,9 +144,8 @@ class Inference:
             hints=asked.hints,
             ignored=asked.parsed.ignored,
         )
-        headers = asked.visit.headers(self._clock.now())
-        headers[hdrs.CONTENT_TYPE] = "application/json"
-        return web.Response(body=jsonio.dumps(forecast_document(forecast)), headers=headers)
+        body = jsonio.dumps(forecast_document(forecast))
+        return json_reply(asked.visit, body, self._clock.now())
 
     async def _whole(self, asked: Asked, encoder: Encoder) -> web.StreamResponse:
         async def consume(answer: Answer) -> web.Response:

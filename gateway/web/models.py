@@ -7,7 +7,7 @@ from gateway.dialects import openai_models
 from gateway.pool.health import HealthMonitor
 from gateway.pool.pool import Pool
 from gateway.service import Service
-from gateway.web.visit import VISIT
+from gateway.web.visit import VISIT, json_reply
 
 
 class Models:
@@ -32,6 +32,4 @@ class Models:
         return self._reply(web_request, openai_models.single(await upstream.backend.describe(name)))
 
     def _reply(self, web_request: web.Request, body: bytes) -> web.Response:
-        headers = web_request[VISIT].headers(self._clock.now())
-        headers["Content-Type"] = "application/json"
-        return web.Response(body=body, headers=headers)
+        return json_reply(web_request[VISIT], body, self._clock.now())

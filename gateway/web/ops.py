@@ -3,11 +3,11 @@
 from collections.abc import Callable
 
 import attrs
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from gateway.core import jsonio
 from gateway.core.clock import Clock
-from gateway.web.visit import VISIT
+from gateway.web.visit import VISIT, json_reply
 
 
 @attrs.frozen
@@ -59,7 +59,7 @@ class Ops:
     def _reply(
         self, web_request: web.Request, document: jsonio.Json, status: int = 200
     ) -> web.Response:
-        headers = web_request[VISIT].headers(self._clock.now())
-        headers["Content-Type"] = "application/json"
-        headers["Cache-Control"] = "no-store"
-        return web.Response(body=jsonio.dumps(document), status=status, headers=headers)
+        body = jsonio.dumps(document)
+        reply = json_reply(web_request[VISIT], body, self._clock.now(), status=status)
+        reply.headers[hdrs.CACHE_CONTROL] = "no-store"
+        return reply

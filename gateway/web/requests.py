@@ -9,7 +9,7 @@ from gateway.core.clock import Clock
 from gateway.core.errors import RequestNotFound
 from gateway.core.ticket import ANONYMOUS, Forecast, Progress
 from gateway.service import Service
-from gateway.web.visit import VISIT
+from gateway.web.visit import VISIT, json_reply
 
 
 class Requests:
@@ -24,9 +24,7 @@ class Requests:
         progress = self._service.progress(web_request.match_info["id"], visit.caller or ANONYMOUS)
         if progress is None:
             raise RequestNotFound("There is no such request of yours, or it ended long ago.")
-        headers = visit.headers(self._clock.now())
-        headers["Content-Type"] = "application/json"
-        return web.Response(body=jsonio.dumps(progress_document(progress)), headers=headers)
+        return json_reply(visit, jsonio.dumps(progress_document(progress)), self._clock.now())
 
 
 def progress_document(progress: Progress) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import re
 import secrets
 from typing import Final
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
 from gateway.core.errors import GatewayError
@@ -75,6 +75,13 @@ class Visit:
         if self.origin is not None:
             origins.allow(self.origin, headers)
         return headers
+
+
+def json_reply(visit: Visit, body: bytes, now: float, *, status: int = 200) -> web.Response:
+    """A JSON document that is sent now, with the headers that every answer carries."""
+    headers = visit.headers(now)
+    headers[hdrs.CONTENT_TYPE] = "application/json"
+    return web.Response(body=body, status=status, headers=headers)
 
 
 VISIT: Final = web.RequestKey("visit", Visit)

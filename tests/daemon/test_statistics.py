@@ -47,10 +47,10 @@ def test_one_upstream_that_is_up_is_enough() -> None:
 
 
 def test_the_gauges_show_the_same() -> None:
-    shown = gauges(attrs.evolve(WELL, waiting=3, upstreams=(UP, DOWN)))
+    shown = gauges(attrs.evolve(WELL, waiting=3, upstreams=(UP, DOWN)), None)
     assert (shown.queue_depth, shown.active_requests, shown.model_loaded) == (3, 1, True)
     assert [upstream.up for upstream in shown.upstreams] == [True, False]
-    assert not gauges(attrs.evolve(WELL, upstreams=(DOWN,))).model_loaded
+    assert not gauges(attrs.evolve(WELL, upstreams=(DOWN,)), None).model_loaded
 
 
 def test_the_gauges_show_what_waits_and_what_is_held() -> None:
@@ -58,10 +58,10 @@ def test_the_gauges_show_what_waits_and_what_is_held() -> None:
         attrs.evolve(
             WELL,
             waiting_by_class={Priority.BATCH: 2},
-            expected_wait_s=1.5,
             places=Places(held=1, returned=2, lost=3),
             kept_answers_bytes=4,
-        )
+        ),
+        1.5,
     )
     assert shown.waiting == {Priority.BATCH: 2}
     assert shown.expected_wait_s == 1.5

@@ -32,7 +32,7 @@ async def test_what_waits_and_how_long_one_more_would_is_told() -> None:
     daemon = await wire(config, clock=LoopClock(), logs=logs)
     try:
         await daemon.health.check(daemon.pool.upstreams[0])
-        assert daemon.statistics().expected_wait_s == 0.0
+        assert daemon.expected_wait_s() == 0.0
         running, waiting = ticket(1, model="echo"), ticket(2, model="echo")
         waiting.priority = Priority.BATCH
         for one in (running, waiting):
@@ -42,7 +42,7 @@ async def test_what_waits_and_how_long_one_more_would_is_told() -> None:
             await settle()
             now = daemon.statistics()
             assert now.waiting_by_class == {Priority.BATCH: 1}
-            assert (now.expected_wait_s or 0.0) > 0.0
+            assert (daemon.expected_wait_s() or 0.0) > 0.0
             second.cancel()
             await settle()
             assert daemon.statistics().waiting_by_class == {}
@@ -65,7 +65,7 @@ async def test_several_upstreams_share_one_client_and_have_their_own_slots() -> 
         slots = {upstream.name: upstream.slots for upstream in daemon.pool.upstreams}
         assert slots == {"default": 8, "gpu": 3, "old": 1}
         assert not daemon.statistics().draining
-        assert daemon.statistics().expected_wait_s is None, "nobody was found so far"
+        assert daemon.expected_wait_s() is None, "nobody was found so far"
     finally:
         await daemon.http.close()
         logs.close()

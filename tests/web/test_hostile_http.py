@@ -16,6 +16,7 @@ from typing import Final
 
 import pytest
 
+from bench.fuzz import mutate
 from gateway.config.schema import Limits, Timeouts
 from tests.web.raw import (
     CANARY,
@@ -344,28 +345,15 @@ SEEDS: Final = (
 SPLICES: Final = (b"\r\n", b"\n", b"\x00", b":", b" ", b"0", b"\xff", b"Host: x\r\n", b"HTTP/1.1")
 
 
-def mutate(dice: random.Random) -> bytes:
+def mutant(dice: random.Random) -> bytes:
     """A request with a few bytes changed, cut out, repeated or put in."""
     raw = bytearray(dice.choice(SEEDS) + dice.choice((b"", GET_HEALTH)))
-    for _ in range(dice.randint(1, 4)):
-        at = dice.randrange(len(raw) + 1)
-        end = min(len(raw), at + dice.randint(1, 8))
-        match dice.randrange(5):
-            case 0 if at < len(raw):
-                raw[at] = dice.randrange(256)
-            case 1:
-                del raw[at:end]
-            case 2:
-                raw[at:at] = raw[at:end]
-            case 3:
-                raw[at:at] = dice.choice(SPLICES)
-            case _:
-                raw[at:end] = dice.choice(SPLICES)
+    mutate(raw, dice, SPLICES, times=dice.randint(1, 4))
     return bytes(raw)
 
 
 async def _no_surprise(edge: Edge, dice: random.Random) -> None:
-    raw = mutate(dice)
+    raw = mutant(dice)
     cut = dice.randrange(len(raw) + 1)
     client = await edge.send(raw[:cut])
     await asyncio.sleep(0)

@@ -273,7 +273,7 @@ class Service:
                                 story.answer = Answer(
                                     stream,
                                     first,
-                                    answers=request.n,
+                                    answers=request.answers,
                                     ignored=ignored + upstream.backend.unsupported(request),
                                     queue_s=story.queue_s,
                                     cut=self._cut(story, timer),
@@ -332,11 +332,11 @@ class Service:
         self, story: Story, backend: InferenceBackend
     ) -> AbstractAsyncContextManager[EventStream]:
         request = story.request
-        answer = backend.open(request) if request.n == 1 else Choices(backend, request)
+        answer = backend.open(request) if request.answers == 1 else Choices(backend, request)
         if story.rejoin_key is None:
             return answer
         now = self._clock.now()
-        recording = self._rejoin.begin(story.rejoin_key, now, answers=request.n)
+        recording = self._rejoin.begin(story.rejoin_key, now, answers=request.answers)
         story.recordings.append(recording)
         return Recorder(answer, recording)
 
@@ -379,7 +379,7 @@ class Service:
                 story.answer = Answer(
                     stream,
                     first,
-                    answers=request.n,
+                    answers=request.answers,
                     ignored=ignored,
                     queue_s=0.0,
                     cut=self._cut(story, timer),
@@ -479,10 +479,10 @@ class Service:
 
 def _all_ends(stream: EventStream, story: Story) -> Sequence[Finished]:
     """Of all answers to the request; empty when there is not an end to each."""
-    if len(stream.ends) == story.request.n:
+    if len(stream.ends) == story.request.answers:
         return stream.ends
     answer = story.answer
-    if answer is not None and answer.truncated and story.request.n == 1:
+    if answer is not None and answer.truncated and story.request.answers == 1:
         # A machine so slow that every answer is cut would else never be known for it.
         return [Finished(FinishReason.LENGTH, answer.cut_usage)]
     return ()

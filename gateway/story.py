@@ -293,7 +293,7 @@ class Story:
 
     def _counted(self) -> tuple[Usage, Timings]:
         """What the engine has said of the answers that are whole."""
-        usage, timings = totals(() if self.stream is None else self.stream.ends)
+        usage, timings = totals(() if self.stream is None else self.stream.ends, n=self.request.n)
         if self.answer is not None:
             usage = usage + self.answer.cut_usage
         return usage, timings

@@ -140,7 +140,7 @@ def dialects(sources: Mapping[str, str]) -> frozenset[str]:
     def is_dialect(node: ast.AST) -> bool:
         return (
             isinstance(node, ast.ClassDef)
-            and not any(isinstance(base, ast.Name) and base.id == "Protocol" for base in node.bases)
+            and not any(ast.unparse(base).startswith("Protocol") for base in node.bases)
             and {"parse", "encoder"}
             <= {inner.name for inner in node.body if isinstance(inner, ast.FunctionDef)}
         )

@@ -98,6 +98,8 @@ class InferenceBackend(Protocol):
     def open(self, request: GenerateRequest) -> AbstractAsyncContextManager[EventStream]:
         """Run one answer (whatever `request.n` says) for as long as the block lasts.
 
+        It answers the conversation, or continues the one prompt that the request has.
+
         Entering sends the request and waits for the engine's status; leaving
         early closes the connection, which makes the engine stop.
 

@@ -1,4 +1,4 @@
-"""Several answers to one request, drawn one after the other in one slot.
+"""Several answers to one request, or several prompts of one, drawn one after the other in one slot.
 
 Engines with one slot would draw them one after the other anyway, and in one
 slot all but the first find the prompt already evaluated.
@@ -15,7 +15,7 @@ from gateway.core.messages import Event, Finished, GenerateRequest
 
 
 class Choices:
-    """An open request whose stream is that of its `n` answers, in order."""
+    """An open request whose stream is that of all its answers, in order."""
 
     def __init__(self, backend: InferenceBackend, request: GenerateRequest) -> None:
         self._backend = backend
@@ -42,7 +42,7 @@ class Choices:
     async def read(self) -> Sequence[Event]:
         assert self._stream is not None
         events = await self._stream.read()
-        if not events and self._drawn < self._request.n:
+        if not events and self._drawn < self._request.answers:
             await self.__aexit__(None, None, None)
             await self._draw()
             events = await self._stream.read()
@@ -52,9 +52,12 @@ class Choices:
 
     async def _draw(self) -> None:
         request = self._request
-        if request.sampling.seed is not None and self._drawn:
+        prompt, choice = divmod(self._drawn, request.n)
+        if request.prompts:
+            request = attrs.evolve(request, prompts=(request.prompts[prompt],))
+        if request.sampling.seed is not None and choice:
             # The same seed would draw the same answer again.
-            sampling = attrs.evolve(request.sampling, seed=request.sampling.seed + self._drawn)
+            sampling = attrs.evolve(request.sampling, seed=request.sampling.seed + choice)
             request = attrs.evolve(request, sampling=sampling)
         answer = self._backend.open(request)
         self._stream = await answer.__aenter__()

@@ -104,6 +104,21 @@ ToolChoice = Literal["auto", "none", "required"] | NamedTool
 
 
 @attrs.frozen
+class Prompt:
+    """Text that is continued as it stands, with no chat template around it.
+
+    Attributes:
+        text: Empty where there are tokens.
+        tokens: Of the model's own vocabulary, instead of a text.
+        suffix: What stands after the gap that is to be filled; None: nothing does.
+    """
+
+    text: str = ""
+    tokens: tuple[int, ...] = ()
+    suffix: str | None = None
+
+
+@attrs.frozen
 class JsonObject:
     """The answer must be some JSON object."""
 
@@ -142,11 +157,13 @@ class Sampling:
 
 @attrs.frozen(kw_only=True)
 class GenerateRequest:
-    """One parsed request for text.
+    """One parsed request for text: a conversation to answer, or prompts to continue.
 
     Attributes:
         model: The name as the caller gave it; upstreams know their own spelling.
-        n: How many answers, 1 to 8; drawn one after the other in one slot.
+        messages: The conversation, oldest turn first; empty where there are prompts.
+        prompts: Each is continued by itself, one after the other in one slot.
+        n: How many answers to each; drawn one after the other in one slot.
         max_tokens: Tokens of one answer, reasoning included; None: the
             configured cap holds.
         logprobs: How many alternatives a token is reported with, 0 for the
@@ -162,7 +179,8 @@ class GenerateRequest:
     """
 
     model: str
-    messages: tuple[Message, ...]
+    messages: tuple[Message, ...] = ()
+    prompts: tuple[Prompt, ...] = ()
     sampling: Sampling = Sampling()
     max_tokens: int | None = None
     n: int = 1
@@ -174,6 +192,30 @@ class GenerateRequest:
     logprobs: int | None = None
     stream: bool = False
     service_tier: ServiceTier | None = None
+    extensions: Mapping[str, Any] = attrs.field(factory=dict)
+    params: frozenset[str] = frozenset()
+
+    @property
+    def answers(self) -> int:
+        """How many there will be in all, those to the first prompt first."""
+        return self.n * max(1, len(self.prompts))
+
+
+@attrs.frozen(kw_only=True)
+class EmbedRequest:
+    """One parsed request for embeddings.
+
+    Attributes:
+        inputs: Texts, or token ids of the model's own vocabulary.
+        dimensions: Numbers of each vector; None: as many as the model has.
+        truncate: Cut an input that is too long for the model, instead of refusing it.
+        extensions, params: As in `GenerateRequest`.
+    """
+
+    model: str
+    inputs: tuple[str | tuple[int, ...], ...]
+    dimensions: int | None = None
+    truncate: bool = False
     extensions: Mapping[str, Any] = attrs.field(factory=dict)
     params: frozenset[str] = frozenset()
 
@@ -251,6 +293,15 @@ class Usage:
             reasoning=_sum(self.reasoning, other.reasoning),
         )
 
+    def beside(self, other: "Usage") -> "Usage":
+        """Of answers to two prompts."""
+        return Usage(
+            prompt=self.prompt + other.prompt,
+            completion=self.completion + other.completion,
+            cached=_sum(self.cached, other.cached),
+            reasoning=_sum(self.reasoning, other.reasoning),
+        )
+
 
 @attrs.define(slots=True)
 class Timings:
@@ -280,18 +331,45 @@ class Finished:
     timings: Timings = attrs.field(factory=Timings)
 
 
-def totals(ends: Iterable[Finished]) -> tuple[Usage, Timings]:
-    """Of all answers to one request; zeros where none has ended."""
-    found: tuple[Usage, Timings] | None = None
-    for end in ends:
-        if found is None:
-            found = end.usage, end.timings
-        else:
-            found = found[0] + end.usage, found[1] + end.timings
-    return found or (Usage(), Timings())
+def totals(ends: Sequence[Finished], *, n: int) -> tuple[Usage, Timings]:
+    """Of all answers to one request; zeros where none has ended.
+
+    Args:
+        n: How many were drawn for each prompt.
+    """
+    if not ends:
+        return Usage(), Timings()
+    timings = ends[0].timings
+    for end in ends[1:]:
+        timings = timings + end.timings
+    usage: Usage | None = None
+    for first in range(0, len(ends), n):
+        of_prompt = ends[first].usage
+        for end in ends[first + 1 : first + n]:
+            of_prompt = of_prompt + end.usage
+        usage = of_prompt if usage is None else usage.beside(of_prompt)
+    return usage or Usage(), timings
 
 
 Event = TextDelta | ReasoningDelta | ToolCallDelta | Finished
+
+
+Vector = Sequence[float]
+
+
+@attrs.define
+class Embeddings:
+    """One vector for each input, in order.
+
+    Attributes:
+        vectors: (inputs, dimensions).
+        prompt_tokens: Of all inputs together; 0 where the engine doesn't say.
+        load_s: What the engine says it took to load the model first.
+    """
+
+    vectors: Sequence[Vector]
+    prompt_tokens: int = 0
+    load_s: float | None = None
 
 
 @attrs.define

@@ -6,13 +6,15 @@ awaits nothing and reads no clock. `parse` makes a request of a body; an
 or completions into the bytes of a whole reply.
 """
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Collection, Sequence
+from operator import attrgetter
+from typing import Literal, Protocol, TypeVar
 
 import attrs
 
 from gateway.core.errors import GatewayError
 from gateway.core.messages import Completion, Event, GenerateRequest
+from gateway.dialects.draft import Table
 
 
 @attrs.frozen(kw_only=True)
@@ -22,12 +24,16 @@ class Parsed:
     Attributes:
         ignored: Parameters that no engine behind any gateway of ours honours,
             by name; the engine adds its own (`InferenceBackend.unsupported`).
-        include_usage: The caller wants token counts at the end of the stream.
     """
 
     request: GenerateRequest
     ignored: tuple[str, ...] = ()
-    include_usage: bool = False
+
+
+P = TypeVar("P", bound=Parsed)
+"""A request with what its own dialect needs besides to write the answer."""
+
+StreamType = Literal["text/event-stream", "application/x-ndjson"]
 
 
 @attrs.frozen
@@ -38,11 +44,26 @@ class ReplyHead:
         id: Without the dialect's prefix; unique.
         created: Seconds since the epoch.
         model: The name to show, as the caller gave it.
+        request_id: As the client knows the request, for errors that come in-band.
     """
 
     id: str
     created: int
     model: str
+    request_id: str = ""
+
+
+@attrs.frozen
+class Envelope:
+    """How a wire format tells of an error that comes instead of an answer.
+
+    Attributes:
+        body: (error, the request's id) to the bytes of the reply.
+        status: The HTTP status; most formats leave it at the error's own.
+    """
+
+    body: Callable[[GatewayError, str], bytes]
+    status: Callable[[GatewayError], int] = attrgetter("status")
 
 
 class Encoder(Protocol):
@@ -61,18 +82,31 @@ class Encoder(Protocol):
         ...
 
 
-class Dialect(Protocol):
-    """One wire format."""
+class Dialect(Protocol[P]):
+    """One wire format for text that is generated."""
 
-    name: str
-    """For logs and metrics: chat_completions, messages…"""
+    @property
+    def parameters(self) -> Table:
+        """All that a body may hold."""
+        ...
 
-    def parse(self, body: bytes | bytearray) -> Parsed:
+    @property
+    def required(self) -> Collection[str]:
+        """What it must hold."""
+        ...
+
+    @property
+    def stream_type(self) -> StreamType:
+        """What its streams are."""
+        ...
+
+    @property
+    def json_only(self) -> bool:
+        """Whether a body must be declared as JSON: curl by itself declares none."""
+        ...
+
+    def parse(self, body: bytes | bytearray) -> P:
         """Raises MalformedRequest, InvalidRequest (with `param`), TooLarge."""
         ...
 
-    def encoder(self, parsed: Parsed, head: ReplyHead) -> Encoder: ...
-
-    def error(self, error: GatewayError, request_id: str) -> bytes:
-        """The envelope of an error that comes instead of an answer."""
-        ...
+    def encoder(self, parsed: P, head: ReplyHead) -> Encoder: ...

@@ -1,16 +1,18 @@
 """How a dialect walks a body: one table of parameters, one look at every key.
 
-A dialect's table maps each parameter of its wire to a `Reader`. The walk reads
+A dialect's table maps each parameter of its wire to a `Parameter`: how it is read,
+and what the description of the API says of it. The walk reads
 what the table knows and notes every other key by name, so that nothing a caller
 sends is dropped without a word. `null` means absent.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, Literal
 
 import attrs
 
 from gateway.config.schema import Generation, Limits
+from gateway.core.errors import InvalidRequest
 from gateway.core.jsonio import Json
 from gateway.core.messages import GenerateRequest, Sampling
 from gateway.dialects import fields
@@ -39,7 +41,7 @@ class Draft:
         request, sampling, extensions: Fields of `GenerateRequest`, of its
             `Sampling`, and its extensions, so far.
         images_left: Images that may still come.
-        include_usage: See `Parsed`.
+        include_usage: The caller wants token counts at the end of the stream.
     """
 
     body: Mapping[str, Json]
@@ -88,7 +90,7 @@ class Draft:
         self._max_tokens = count if self._max_tokens is None else min(self._max_tokens, count)
 
     def finish(self) -> GenerateRequest:
-        """The request. `model` and `messages` must have been read."""
+        """The request. `model` and its prompt must have been read."""
         wanted = self._max_tokens or self.generation.max_tokens_default
         return GenerateRequest(
             sampling=Sampling(**self.sampling) if self.sampling else _MODELS_OWN,
@@ -102,7 +104,29 @@ class Draft:
 Reader = Callable[[Draft, Json, str], Fate]
 """Reads one parameter into the draft: (draft, value, path)."""
 
-Table = Mapping[str, Reader]
+How = Literal["honoured", "ignored", "refused"]
+"""What comes of a parameter, whatever its value, as the description of the API has it.
+
+honoured: here, or by an engine that can; one that can't is told of in the answer.
+"""
+
+
+@attrs.frozen
+class Parameter:
+    """One parameter of a dialect.
+
+    Attributes:
+        schema: What it takes, as a JSON Schema.
+        note: What a user should know of it, in a line without a full stop.
+    """
+
+    read: Reader
+    schema: Mapping[str, Json] = attrs.field(factory=dict)
+    how: How = "honoured"
+    note: str = ""
+
+
+Table = Mapping[str, Parameter]
 
 
 def walk(draft: Draft, table: Table, values: Mapping[str, Json], *, under: str = "") -> None:
@@ -114,63 +138,89 @@ def walk(draft: Draft, table: Table, values: Mapping[str, Json], *, under: str =
     for name, value in values.items():
         if value is None:
             continue
-        reader = table.get(name)
-        if reader is None:
+        parameter = table.get(name)
+        if parameter is None:
             draft.ignore(name, under=under)
             continue
-        fate = reader(draft, value, under + name)
+        fate = parameter.read(draft, value, under + name)
         if fate == "asked":
             draft.params.add(name)
         elif fate == "ignored":
             draft.ignore(name, under=under)
 
 
-# --- Makers of the common readers --------------------------------------------
+def schema_of(table: Table, required: Collection[str] = ()) -> dict[str, Json]:
+    """An object of these parameters, as a JSON Schema; what else it holds is ignored by name."""
+    properties = {
+        name: {**parameter.schema, **({"description": parameter.note} if parameter.note else {})}
+        for name, parameter in table.items()
+    }
+    schema: dict[str, Json] = {"type": "object", "properties": properties}
+    return schema | ({"required": list(required)} if required else {})
 
 
-def to_request(field: str, read: fields.Read[Any], *, no_op: Any = None) -> Reader:
+# --- Makers of the common parameters -----------------------------------------
+
+
+def to_request(
+    field: str, read: fields.Read[Any], *, no_op: Any = None, note: str = ""
+) -> Parameter:
     """Into a field of the request. The value `no_op` asks for nothing."""
 
     def reader(draft: Draft, value: Json, path: str) -> Fate:
         draft.request[field] = taken = read(value, path)
         return "no-op" if taken == no_op else "asked"
 
-    return reader
+    return Parameter(reader, fields.schema_of(read), note=note)
 
 
-def to_sampling(field: str, read: fields.Read[Any]) -> Reader:
+def to_sampling(field: str, read: fields.Read[Any], schema: Json = None) -> Parameter:
     """Into a field of `Sampling`."""
 
     def reader(draft: Draft, value: Json, path: str) -> Fate:
         draft.sampling[field] = read(value, path)
         return "asked"
 
-    return reader
+    return Parameter(reader, schema or fields.schema_of(read))
 
 
-def to_extensions(name: str, read: fields.Read[Any]) -> Reader:
+def to_extensions(name: str, read: fields.Read[Any], schema: Json = None) -> Parameter:
     """By name to the engine that knows it."""
 
     def reader(draft: Draft, value: Json, path: str) -> Fate:
         draft.extensions[name] = read(value, path)
         return "asked"
 
-    return reader
+    return Parameter(reader, schema or fields.schema_of(read))
 
 
-def without_effect(read: fields.Read[Any], *no_ops: Any) -> Reader:
+def without_effect(read: fields.Read[Any], *no_ops: Any, note: str = "") -> Parameter:
     """Checked for its type and ignored; the values `no_ops` ask for what happens anyway."""
 
     def reader(draft: Draft, value: Json, path: str) -> Fate:
         return "no-op" if read(value, path) in no_ops else "ignored"
 
-    return reader
+    return Parameter(reader, fields.schema_of(read), how="ignored", note=note)
 
 
-def token_limit(draft: Draft, value: Json, path: str) -> Fate:
-    """One of the parameters that bound the length of an answer."""
+def replaced_by(newer: str) -> Parameter:
+    """Refused and not ignored: the answer would have a shape that the caller can't read."""
+
+    def reader(draft: Draft, value: Json, path: str) -> Fate:
+        raise InvalidRequest(f"'{path}' is not served any more: use '{newer}'.", param=path)
+
+    return Parameter(reader, how="refused", note=f"use `{newer}`")
+
+
+_TOKENS: Final = fields.integer(1, fields.INT64_MAX)
+
+
+def _token_limit(draft: Draft, value: Json, path: str) -> Fate:
     draft.limit_tokens(_TOKENS(value, path))
     return "asked"
 
 
-_TOKENS: Final = fields.integer(1, fields.INT64_MAX)
+token_limit: Final = Parameter(
+    _token_limit, _TOKENS.schema, note="the smallest of all limits holds"
+)
+"""One of the parameters that bound the length of an answer."""

@@ -3,12 +3,15 @@
 A reader takes a value and its path (`messages[2].content`) and gives the value,
 typed, or raises `InvalidRequest` with the path as `param`. Paths are made of our
 own names and of indices; a name that the caller made up goes through `shown`.
-A bool is never a number here, although Python says it is.
+A bool is never a number here, although Python says it is. What a reader expects
+it also tells as a JSON Schema, for the description of the API.
 """
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Final, TypeVar
+from typing import Final, Generic, TypeVar
+
+import attrs
 
 from gateway.core.errors import InvalidRequest
 from gateway.core.jsonio import Json
@@ -16,6 +19,27 @@ from gateway.core.jsonio import Json
 T = TypeVar("T")
 
 Read = Callable[[Json, str], T]
+
+
+@attrs.frozen
+class Field(Generic[T]):
+    """A reader that tells what it reads.
+
+    Attributes:
+        schema: What it takes, as a JSON Schema.
+    """
+
+    read: Read[T]
+    schema: Mapping[str, Json]
+
+    def __call__(self, value: Json, path: str) -> T:
+        return self.read(value, path)
+
+
+def schema_of(read: Read[T]) -> Mapping[str, Json]:
+    """What a reader takes; anything, where it doesn't say."""
+    return read.schema if isinstance(read, Field) else {}
+
 
 NAME_CHARS_MAX: Final = 64
 INT64_MIN: Final = -(2**63)
@@ -40,13 +64,16 @@ def _escape(match: re.Match[str]) -> str:
     return f"\\u{ord(match[0]):04x}"
 
 
-def boolean(value: Json, path: str) -> bool:
+def _boolean(value: Json, path: str) -> bool:
     if value is True or value is False:
         return value
     raise invalid(path, "true or false")
 
 
-def integer(low: int, high: int) -> Read[int]:
+boolean: Final = Field(_boolean, {"type": "boolean"})
+
+
+def integer(low: int, high: int) -> Field[int]:
     """Reads an integer from `low` to `high`, both included; 1.0 is none."""
     if high == INT64_MAX:
         expected = "a 64-bit integer" if low == INT64_MIN else f"an integer, {low} or more"
@@ -58,10 +85,10 @@ def integer(low: int, high: int) -> Read[int]:
             raise invalid(path, expected)
         return value
 
-    return read
+    return Field(read, {"type": "integer", "minimum": low, "maximum": high})
 
 
-def number(low: float, high: float, *, above_low: bool = False) -> Read[float]:
+def number(low: float, high: float, *, above_low: bool = False) -> Field[float]:
     """Reads a number from `low` to `high`, `low` itself excluded by `above_low`."""
     expected = f"a number {f'above {low:g} and up' if above_low else f'from {low:g}'} to {high:g}"
 
@@ -72,10 +99,11 @@ def number(low: float, high: float, *, above_low: bool = False) -> Read[float]:
             raise invalid(path, expected)
         return float(value)
 
-    return read
+    least = "exclusiveMinimum" if above_low else "minimum"
+    return Field(read, {"type": "number", least: low, "maximum": high})
 
 
-def text(chars_min: int = 0, chars_max: int | None = None) -> Read[str]:
+def text(chars_min: int = 0, chars_max: int | None = None) -> Field[str]:
     """Reads a string of so many characters."""
     if chars_max is None:
         expected = "a string" if chars_min == 0 else "a non-empty string"
@@ -89,10 +117,11 @@ def text(chars_min: int = 0, chars_max: int | None = None) -> Read[str]:
             raise invalid(path, expected)
         return value
 
-    return read
+    bounds = {} if chars_max is None else {"maxLength": chars_max}
+    return Field(read, {"type": "string", "minLength": chars_min, **bounds})
 
 
-def matching(pattern: str, chars_max: int, expected: str) -> Read[str]:
+def matching(pattern: str, chars_max: int, expected: str) -> Field[str]:
     """Reads a string that is the pattern from end to end."""
     compiled = re.compile(pattern)
 
@@ -102,10 +131,10 @@ def matching(pattern: str, chars_max: int, expected: str) -> Read[str]:
             raise invalid(path, expected)
         return value
 
-    return read
+    return Field(read, {"type": "string", "maxLength": chars_max, "pattern": f"^{pattern}$"})
 
 
-def one_of(words: Mapping[str, T]) -> Read[T]:
+def one_of(words: Mapping[str, T]) -> Field[T]:
     """Reads one of a few words and gives what it stands for."""
     expected = "one of " + ", ".join(words)
 
@@ -114,13 +143,16 @@ def one_of(words: Mapping[str, T]) -> Read[T]:
             raise invalid(path, expected)
         return words[value]
 
-    return read
+    return Field(read, {"type": "string", "enum": list(words)})
 
 
-def obj(value: Json, path: str) -> dict[str, Json]:
+def _obj(value: Json, path: str) -> dict[str, Json]:
     if not isinstance(value, dict):
         raise invalid(path, "an object")
     return value
+
+
+obj: Final = Field(_obj, {"type": "object"})
 
 
 def array(value: Json, path: str, *, length_min: int = 0, length_max: int) -> list[Json]:
@@ -129,11 +161,14 @@ def array(value: Json, path: str, *, length_min: int = 0, length_max: int) -> li
     return value
 
 
-def strings(value: Json, path: str) -> list[str]:
-    """Reads a list of strings, for parameters of which nothing more is made."""
+def _strings(value: Json, path: str) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise invalid(path, "a list of strings")
     return value
+
+
+strings: Final = Field(_strings, {"type": "array", "items": {"type": "string"}})
+"""Reads a list of strings, for parameters of which nothing more is made."""
 
 
 tool_name: Final = matching(

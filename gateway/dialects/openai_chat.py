@@ -9,31 +9,34 @@ Source: openai-python 3.54, types/chat/completion_create_params.py.
 
 from typing import Final
 
+import attrs
+
 from gateway.config.schema import Generation, Limits
 from gateway.core import jsonio
-from gateway.core.errors import GatewayError, InvalidRequest, MalformedRequest
+from gateway.core.errors import InvalidRequest, MalformedRequest
 from gateway.core.jsonio import Json
 from gateway.core.messages import ReasoningEffort, ServiceTier
-from gateway.dialects import fields, openai_errors, sampling
+from gateway.dialects import fields, sampling
 from gateway.dialects.base import Parsed, ReplyHead
 from gateway.dialects.draft import (
     Draft,
     Fate,
-    Reader,
+    Parameter,
     Table,
-    to_extensions,
+    replaced_by,
+    schema_of,
     to_request,
     token_limit,
     walk,
     without_effect,
 )
 from gateway.dialects.openai_chat_encode import ChatEncoder
-from gateway.dialects.openai_chat_messages import messages
+from gateway.dialects.openai_chat_messages import MESSAGES
 from gateway.dialects.openai_chat_tools import (
+    RESPONSE_FORMAT,
+    TOOL_CHOICE,
+    TOOLS,
     check_tool_choice,
-    response_format,
-    tool_choice,
-    tools,
 )
 
 CHOICES_MAX: Final = 8
@@ -57,16 +60,30 @@ _TIERS: Final[dict[str, ServiceTier]] = {
 }
 
 
+@attrs.frozen(kw_only=True)
+class ChatParsed(Parsed):
+    """A chat completion as it was asked for.
+
+    Attributes:
+        include_usage: The caller wants token counts at the end of the stream.
+    """
+
+    include_usage: bool = False
+
+
 class OpenAIChat:
     """POST /v1/chat/completions. See `Dialect`."""
 
-    name = "chat_completions"
+    stream_type: Final = "text/event-stream"
+    json_only: Final = True
 
     def __init__(self, limits: Limits, generation: Generation) -> None:
         self._limits = limits
         self._generation = generation
+        self.parameters: Final = PARAMETERS
+        self.required: Final = tuple(_REQUIRED)
 
-    def parse(self, body: bytes | bytearray) -> Parsed:
+    def parse(self, body: bytes | bytearray) -> ChatParsed:
         """Raises MalformedRequest, InvalidRequest (with `param`), TooLarge."""
         document = jsonio.parse_body(body)
         if not isinstance(document, dict):
@@ -77,18 +94,14 @@ class OpenAIChat:
                 raise InvalidRequest(f"'{name}' is required: {expected}.", param=name)
         walk(draft, PARAMETERS, document)
         check_tool_choice(draft)
-        return Parsed(
+        return ChatParsed(
             request=draft.finish(),
             ignored=draft.ignored,
             include_usage=draft.include_usage,
         )
 
-    def encoder(self, parsed: Parsed, head: ReplyHead) -> ChatEncoder:
+    def encoder(self, parsed: ChatParsed, head: ReplyHead) -> ChatEncoder:
         return ChatEncoder(head, choices=parsed.request.n, include_usage=parsed.include_usage)
-
-    def error(self, error: GatewayError, request_id: str) -> bytes:
-        """OpenAI's envelope has no place for the request's id: it is in the headers."""
-        return openai_errors.body(error)
 
 
 # --- Parameters with rules of their own ------------------------------------------
@@ -129,7 +142,7 @@ def _include_usage(draft: Draft, value: Json, path: str) -> Fate:
 
 
 _STREAM_OPTIONS: Final[Table] = {
-    "include_usage": _include_usage,
+    "include_usage": Parameter(_include_usage, fields.boolean.schema),
     # Padding against guessing tokens by the size of packets: we never add any.
     "include_obfuscation": without_effect(fields.boolean, False),
 }
@@ -180,15 +193,6 @@ def _metadata(value: Json, path: str) -> dict[str, Json]:
     return pairs
 
 
-def _replaced_by(newer: str) -> Reader:
-    """Refused and not ignored: the answer would have a shape that the caller can't read."""
-
-    def reader(draft: Draft, value: Json, path: str) -> Fate:
-        raise InvalidRequest(f"'{path}' is not served any more: use '{newer}'.", param=path)
-
-    return reader
-
-
 # --- The table ---------------------------------------------------------------------
 
 _REQUIRED: Final = {
@@ -200,24 +204,26 @@ PARAMETERS: Final[Table] = {
     # Honoured by us, or by the engine if it can.
     **sampling.SAMPLING,
     "model": to_request("model", fields.model_name),
-    "messages": messages,
+    "messages": MESSAGES,
     "stream": to_request("stream", fields.boolean, no_op=False),
-    "stream_options": _stream_options,
+    "stream_options": Parameter(_stream_options, schema_of(_STREAM_OPTIONS)),
     "max_tokens": token_limit,
     "max_completion_tokens": token_limit,
     "n": to_request("n", fields.integer(1, CHOICES_MAX), no_op=1),
-    "logprobs": _logprobs,
-    "top_logprobs": _top_logprobs,
-    "logit_bias": _logit_bias,
-    "tools": tools,
-    "tool_choice": tool_choice,
-    "parallel_tool_calls": _parallel_tool_calls,
-    "response_format": response_format,
+    "logprobs": Parameter(_logprobs, fields.boolean.schema),
+    "top_logprobs": Parameter(_top_logprobs, _TOP_LOGPROBS.schema),
+    "logit_bias": Parameter(_logit_bias, {"type": "object", "additionalProperties": _BIAS.schema}),
+    "tools": TOOLS,
+    "tool_choice": TOOL_CHOICE,
+    "parallel_tool_calls": Parameter(_parallel_tool_calls, fields.boolean.schema),
+    "response_format": RESPONSE_FORMAT,
     "reasoning_effort": to_request("reasoning_effort", fields.one_of(_EFFORTS)),
-    "service_tier": _service_tier,
+    "service_tier": Parameter(
+        _service_tier, _STRING.schema, note="flex can wait, priority can't, as far as the key may"
+    ),
     # Ollama's, besides those that `sampling` knows.
     "options": sampling.options,
-    "keep_alive": to_extensions("keep_alive", sampling.keep_alive),
+    "keep_alive": sampling.keep_alive,
     # No engine of ours honours these. Named to the caller, unless they ask for nothing.
     "audio": without_effect(fields.obj),
     "metadata": without_effect(_metadata, {}),
@@ -233,6 +239,6 @@ PARAMETERS: Final[Table] = {
     "verbosity": without_effect(_STRING, "medium"),
     "web_search_options": without_effect(fields.obj),
     # Before tools.
-    "functions": _replaced_by("tools"),
-    "function_call": _replaced_by("tool_choice"),
+    "functions": replaced_by("tools"),
+    "function_call": replaced_by("tool_choice"),
 }

@@ -5,7 +5,7 @@ from typing import Final
 from gateway.core.jsonio import Json
 from gateway.core.messages import ImagePart, Message, Part, Role, TextPart, ToolCall
 from gateway.dialects import fields, images
-from gateway.dialects.draft import Draft, Fate
+from gateway.dialects.draft import Draft, Fate, Parameter
 
 _NAME: Final = fields.text(1, 256)
 _ID: Final = fields.text(1, 256)
@@ -41,7 +41,7 @@ _PLAIN: Final = {
 }
 
 
-def messages(draft: Draft, value: Json, path: str) -> Fate:
+def _messages(draft: Draft, value: Json, path: str) -> Fate:
     """Reads the conversation, oldest turn first."""
     turns = fields.array(value, path, length_min=1, length_max=draft.limits.messages_max)
     draft.request["messages"] = tuple(
@@ -184,3 +184,47 @@ def _function(value: Json, path: str) -> tuple[str, str]:
     if not isinstance(arguments, str):
         raise fields.invalid(f"{path}.arguments", "a string that holds a JSON object")
     return name, arguments
+
+
+_PART: Final = {
+    "type": "object",
+    "required": ["type"],
+    "properties": {
+        "type": {"enum": ["text", "image_url", "refusal"]},
+        "text": _TEXT.schema,
+        "refusal": _TEXT.schema,
+        "image_url": {
+            "type": "object",
+            "required": ["url"],
+            "properties": {"url": _TEXT.schema, "detail": _TEXT.schema},
+        },
+    },
+}
+
+MESSAGES: Final = Parameter(
+    _messages,
+    {
+        "type": "array",
+        "minItems": 1,
+        "items": {
+            "type": "object",
+            "required": ["role"],
+            "properties": {
+                "role": _ROLE.schema,
+                "content": {
+                    "anyOf": [
+                        _TEXT.schema,
+                        {"type": "array", "items": _PART},
+                        {"type": "null"},
+                    ]
+                },
+                "name": _NAME.schema,
+                "tool_call_id": _ID.schema,
+                "tool_calls": {"type": "array", "items": {"type": "object"}},
+                "reasoning_content": _TEXT.schema,
+            },
+        },
+    },
+    note="images as data: URLs; nothing is fetched",
+)
+"""The conversation, oldest turn first."""

@@ -7,7 +7,7 @@ from gateway.core.errors import InvalidRequest
 from gateway.core.jsonio import Json
 from gateway.core.messages import JsonObject, JsonSchema, NamedTool, Tool, ToolChoice
 from gateway.dialects import fields
-from gateway.dialects.draft import Draft, Fate
+from gateway.dialects.draft import Draft, Fate, Parameter
 
 _TEXT: Final = fields.text()
 _WORDS: Final[dict[str, ToolChoice]] = {"auto": "auto", "none": "none", "required": "required"}
@@ -19,7 +19,7 @@ _FORMAT_TYPE: Final = fields.one_of(
 )
 
 
-def tools(draft: Draft, value: Json, path: str) -> Fate:
+def _tools(draft: Draft, value: Json, path: str) -> Fate:
     """Reads the functions the model may call; an empty list is none."""
     values = fields.array(value, path, length_max=draft.limits.tools_max)
     _check_size(draft, values, path)
@@ -45,7 +45,7 @@ def _tool(draft: Draft, value: Json, path: str) -> Tool:
     )
 
 
-def tool_choice(draft: Draft, value: Json, path: str) -> Fate:
+def _tool_choice(draft: Draft, value: Json, path: str) -> Fate:
     """Reads a word or one function by name. `check_tool_choice` holds it against the tools."""
     if isinstance(value, str) and value in _WORDS:
         draft.request["tool_choice"] = _WORDS[value]
@@ -78,7 +78,7 @@ def check_tool_choice(draft: Draft) -> None:
             raise fields.invalid("tool_choice.function.name", "the name of one of 'tools'")
 
 
-def response_format(draft: Draft, value: Json, path: str) -> Fate:
+def _response_format(draft: Draft, value: Json, path: str) -> Fate:
     """Reads what the answer must be: any text, some JSON object, or JSON that fits a schema."""
     form = fields.obj(value, path)
     match _FORMAT_TYPE(form.get("type"), f"{path}.type"):
@@ -115,3 +115,68 @@ def _check_size(draft: Draft, value: Json, path: str) -> None:
 def _optional(values: dict[str, Json], name: str, path: str, read: fields.Read[Any]) -> Any:
     value = values.get(name)
     return None if value is None else read(value, f"{path}.{name}")
+
+
+_FUNCTION_SCHEMA: Final = {
+    "type": "object",
+    "required": ["name"],
+    "properties": {
+        "name": fields.tool_name.schema,
+        "description": _TEXT.schema,
+        "parameters": fields.obj.schema,
+        "strict": fields.boolean.schema,
+    },
+}
+
+TOOLS: Final = Parameter(
+    _tools,
+    {
+        "type": "array",
+        "items": {
+            "type": "object",
+            "required": ["type", "function"],
+            "properties": {"type": {"const": "function"}, "function": _FUNCTION_SCHEMA},
+        },
+    },
+)
+
+TOOL_CHOICE: Final = Parameter(
+    _tool_choice,
+    {
+        "anyOf": [
+            {"enum": list(_WORDS)},
+            {
+                "type": "object",
+                "required": ["type", "function"],
+                "properties": {
+                    "type": {"const": "function"},
+                    "function": {
+                        "type": "object",
+                        "required": ["name"],
+                        "properties": {"name": fields.tool_name.schema},
+                    },
+                },
+            },
+        ]
+    },
+)
+
+RESPONSE_FORMAT: Final = Parameter(
+    _response_format,
+    {
+        "type": "object",
+        "required": ["type"],
+        "properties": {
+            "type": _FORMAT_TYPE.schema,
+            "json_schema": {
+                "type": "object",
+                "required": ["schema"],
+                "properties": {
+                    "name": fields.tool_name.schema,
+                    "schema": fields.obj.schema,
+                    "strict": fields.boolean.schema,
+                },
+            },
+        },
+    },
+)

@@ -6,6 +6,7 @@ from typing import Final
 from gateway.core import jsonio
 from gateway.core.errors import GatewayError, Overloaded
 from gateway.core.jsonio import Json
+from gateway.dialects.base import Envelope
 
 _TYPES: Final = {401: "authentication_error", 429: "rate_limit_error"}
 
@@ -28,9 +29,12 @@ def envelope(error: GatewayError) -> dict[str, Json]:
     return {"error": told}
 
 
-def body(error: GatewayError) -> bytes:
-    """The envelope as the bytes of a reply."""
+def body(error: GatewayError, request_id: str = "") -> bytes:
+    """The envelope as the bytes of a reply. It has no place for the request's id."""
     return jsonio.dumps(envelope(error))
+
+
+ENVELOPE: Final = Envelope(body)
 
 
 def _type(status: int) -> str:

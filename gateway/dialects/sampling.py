@@ -12,7 +12,9 @@ from gateway.dialects import fields
 from gateway.dialects.draft import (
     Draft,
     Fate,
+    Parameter,
     Table,
+    schema_of,
     to_extensions,
     to_sampling,
     token_limit,
@@ -39,7 +41,7 @@ def stop(value: Json, path: str) -> tuple[str, ...]:
     return tuple(_stop(item, f"{path}[{index}]") for index, item in enumerate(value))
 
 
-def num_ctx(draft: Draft, value: Json, path: str) -> Fate:
+def _num_ctx(draft: Draft, value: Json, path: str) -> Fate:
     """The context to allocate: memory that one caller takes from all, so it is bounded."""
     high = draft.generation.num_ctx_max
     if type(value) is not int or not 1 <= value <= high:
@@ -48,18 +50,25 @@ def num_ctx(draft: Draft, value: Json, path: str) -> Fate:
     return "asked"
 
 
+_STOP_SCHEMA: Final = {
+    "anyOf": [
+        _stop.schema,
+        {"type": "array", "items": _stop.schema, "maxItems": STOPS_MAX},
+    ]
+}
+
 SAMPLING: Final[Table] = {
     "temperature": to_sampling("temperature", fields.number(0, 2)),
     "top_p": to_sampling("top_p", fields.number(0, 1, above_low=True)),
     "top_k": to_sampling("top_k", fields.integer(-1, _INT32_MAX)),
     "min_p": to_sampling("min_p", fields.number(0, 1)),
     "seed": to_sampling("seed", fields.integer(fields.INT64_MIN, fields.INT64_MAX)),
-    "stop": to_sampling("stop", stop),
+    "stop": to_sampling("stop", stop, _STOP_SCHEMA),
     "presence_penalty": to_sampling("presence_penalty", fields.number(-2, 2)),
     "frequency_penalty": to_sampling("frequency_penalty", fields.number(-2, 2)),
     "repeat_penalty": to_sampling("repeat_penalty", fields.number(0, 10, above_low=True)),
     "num_predict": token_limit,
-    "num_ctx": num_ctx,
+    "num_ctx": Parameter(_num_ctx, {"type": "integer", "minimum": 1}),
     "num_keep": to_extensions("num_keep", fields.integer(-1, _INT32_MAX)),
     "mirostat": to_extensions("mirostat", fields.integer(0, 2)),
     "mirostat_tau": to_extensions("mirostat_tau", fields.number(0, _FINITE)),
@@ -70,7 +79,7 @@ SAMPLING: Final[Table] = {
 }
 
 
-def options(draft: Draft, value: Json, path: str) -> Fate:
+def _options(draft: Draft, value: Json, path: str) -> Fate:
     """Ollama's object of options. What also stands at the top of the body holds there.
 
     Each option is noted by itself, so the object has no fate of its own.
@@ -85,6 +94,9 @@ def options(draft: Draft, value: Json, path: str) -> Fate:
     return "no-op"
 
 
+options: Final = Parameter(_options, schema_of(SAMPLING), note="Ollama's options, by their names")
+
+
 # --- How long the model stays loaded -----------------------------------------
 
 _UNIT_S: Final = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -92,7 +104,7 @@ _STEP = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)(ns|us|ms|s|m|h)")
 _DURATION = re.compile(rf"(?:{_STEP.pattern}){{1,8}}|0")
 
 
-def keep_alive(value: Json, path: str) -> str | int | float:
+def _keep_alive(value: Json, path: str) -> str | int | float:
     """Reads a length as Go writes it ("10m", "1h30m") or a number of seconds.
 
     Negative means "for ever" to Ollama: one caller would hold the memory of all,
@@ -110,3 +122,6 @@ def keep_alive(value: Json, path: str) -> str | int | float:
     ):
         return value
     raise fields.invalid(path, expected)
+
+
+keep_alive: Final = to_extensions("keep_alive", _keep_alive, {"type": ["string", "number"]})

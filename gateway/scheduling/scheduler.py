@@ -148,7 +148,7 @@ class Scheduler:
         """It has its whole answer: learn from what the engine tells of it."""
         running = self._state.running[ticket]
         upstream, engine = running.upstream, self._state.engine(running.upstream)
-        usage, timings = totals(ends)
+        usage, timings = totals(ends, n=ticket.request.n)
         seen_s = now - running.started_at
         together = engine.occupancy.mean_since(running.slot_s, seen_s, now)
         upstream.ran(ticket.model, timings.load_s)

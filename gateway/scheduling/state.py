@@ -112,10 +112,10 @@ class State:
         request = ticket.request
         return Work(
             prompt_chars=ticket.chain[-1][0] if ticket.chain else 0,
-            messages=len(request.messages),
+            messages=len(request.messages) + len(request.prompts),
             cached_chars=cached_chars,
             max_tokens=request.max_tokens or self.max_tokens,
-            answers=request.n,
+            answers=request.answers,
         )
 
     def load_s(self, lane: Lane, model: str) -> float:

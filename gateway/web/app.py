@@ -1,8 +1,9 @@
 """The table of routes, and the one aiohttp Application that serves it."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
+import attrs
 from aiohttp import web
 
 from gateway.web.inference import Inference
@@ -12,31 +13,47 @@ from gateway.web.ops import Ops
 from gateway.web.requests import Requests
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Route = tuple[str, str, Handler]
 
 CHAT_COMPLETIONS: Final = "/v1/chat/completions"
 
 
-def routes(*, chat: Inference, models: Models, requests: Requests, ops: Ops) -> Sequence[Route]:
-    """Method, template and handler of every URL there is. A GET answers to HEAD too."""
+@attrs.frozen
+class Route:
+    """One URL.
+
+    Attributes:
+        method: A GET answers to HEAD too.
+        summary: What it is for, in a line without a full stop.
+    """
+
+    method: str
+    template: str
+    handler: Handler
+    summary: str
+
+
+def routes(
+    *, chat: Inference[Any], models: Models, requests: Requests, ops: Ops
+) -> Sequence[Route]:
+    """Every URL there is."""
     return (
-        ("POST", CHAT_COMPLETIONS, chat.handle),
-        ("GET", "/v1/models", models.list),
-        ("GET", "/v1/models/{model:.+}", models.one),
-        ("GET", "/v1/requests/{id}", requests.one),
-        ("GET", "/health", ops.health),
-        ("GET", "/ready", ops.ready),
-        ("GET", "/metrics", ops.metrics),
+        Route("POST", CHAT_COMPLETIONS, chat.handle, "A chat completion, as OpenAI has it"),
+        Route("GET", "/v1/models", models.list, "The models that can be asked for"),
+        Route("GET", "/v1/models/{model:.+}", models.one, "One model"),
+        Route("GET", "/v1/requests/{id}", requests.one, "Where a request of yours is"),
+        Route("GET", "/health", ops.health, "Whether the gateway runs; always 200"),
+        Route("GET", "/ready", ops.ready, "Whether a request would have a chance"),
+        Route("GET", "/metrics", ops.metrics, "Metrics for Prometheus"),
     )
 
 
 def application(table: Sequence[Route], edge: Edge) -> web.Application:
     app = web.Application(middlewares=[edge])
-    for method, template, handler in table:
-        if method == "GET":
-            app.router.add_get(template, handler)
+    for route in table:
+        if route.method == "GET":
+            app.router.add_get(route.template, route.handler)
         else:
-            app.router.add_route(method, template, handler)
+            app.router.add_route(route.method, route.template, route.handler)
     return app
 
 

@@ -3,11 +3,10 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from typing import Final, Generic, TypeVar
 
 import attrs
 from aiohttp import hdrs, web
-from aiohttp_sse import EventSourceResponse
 from multidict import CIMultiDict
 
 from gateway.config.schema import Limits, Scheduling, Timeouts
@@ -16,22 +15,19 @@ from gateway.core.clock import Clock
 from gateway.core.errors import GatewayError, InternalError, UnsupportedMediaType
 from gateway.core.messages import Event, fold
 from gateway.core.ticket import ANONYMOUS, Caller, Hints
-from gateway.dialects.base import Dialect, Encoder, Parsed, ReplyHead
+from gateway.dialects.base import Dialect, Encoder, P, Parsed, ReplyHead
 from gateway.service import Service
 from gateway.story import Answer
 from gateway.web.body import BodyBudget, BodyShare, read_body
 from gateway.web.hints import fingerprint_of, hints_of
 from gateway.web.progress import ProgressComments
 from gateway.web.requests import forecast_document
+from gateway.web.streams import Stream, stream_of
 from gateway.web.visit import VISIT, Visit, json_reply
 
 log = logging.getLogger("gateway.web")
 
 R = TypeVar("R", bound=web.StreamResponse)
-
-PING_INTERVAL_S: Final = 15.0
-"""A comment this often keeps idle proxies from cutting a stream; some clients give
-up after 300 lines without data, so not more often (go-openai)."""
 
 PARSED_IN_A_THREAD_BYTES: Final = 256 * 1024
 """Larger bodies would hold up everybody else while they are parsed."""
@@ -45,30 +41,6 @@ REJOINED: Final = "x-gateway-rejoined"
 """Of an answer that an earlier try of the same request had begun."""
 
 
-class EventStreamResponse(EventSourceResponse):
-    """A stream whose head leaves together with the first events, and whose last ones with its end.
-
-    By itself aiohttp sends the head of a stream at once. Here the first events
-    are already there, and each send less is a tenth of what a short stream costs.
-    """
-
-    _send_headers_immediately = False
-
-    def __init__(self, headers: CIMultiDict[str]) -> None:
-        super().__init__(
-            headers=headers,
-            allow_all_methods=True,
-            sep="\n",  # as our own records end
-            ping_interval=PING_INTERVAL_S,
-            send_timeout=None,  # The connection itself cuts off who does not read.
-        )
-        self.ended = False
-
-    async def write_eof(self, data: bytes = b"") -> None:
-        self.ended = True
-        await super().write_eof(data)
-
-
 @attrs.frozen
 class Asked:
     """A request as it came: what it says, and who says it."""
@@ -79,13 +51,13 @@ class Asked:
     hints: Hints
 
 
-class Inference:
+class Inference(Generic[P]):
     """Translates a request, runs it, and writes its answer, streamed or whole."""
 
     def __init__(
         self,
         *,
-        dialect: Dialect,
+        dialect: Dialect[P],
         service: Service,
         clock: Clock,
         limits: Limits,
@@ -100,10 +72,13 @@ class Inference:
         self._timeouts = timeouts
         self._scheduling = scheduling
         self._bodies = bodies
+        # Lines of JSON have no room for comments.
+        has_comments = dialect.stream_type == "text/event-stream"
+        self._progress_s = scheduling.progress_seconds if has_comments else 0.0
 
     async def handle(self, web_request: web.Request) -> web.StreamResponse:
         visit = web_request[VISIT]
-        if web_request.content_type != "application/json":
+        if self._dialect.json_only and web_request.content_type != "application/json":
             raise UnsupportedMediaType("The body must be sent as Content-Type: application/json.")
         with self._bodies.share() as share:
             parsed, fingerprint = await self._parse(web_request, share)
@@ -121,20 +96,21 @@ class Inference:
                 id=visit.id,
                 created=int(self._clock.wall()),
                 model=self._service.model_named(parsed.request.model),
+                request_id=visit.request_id,
             )
             encoder = self._dialect.encoder(parsed, head)
             if parsed.request.stream:
                 return await self._stream(web_request, asked, encoder)
             return await self._whole(asked, encoder)
 
-    async def _parse(self, web_request: web.Request, share: BodyShare) -> tuple[Parsed, bytes]:
+    async def _parse(self, web_request: web.Request, share: BodyShare) -> tuple[P, bytes]:
         # The bytes of the body live no longer than this call.
         body = await read_body(web_request, self._limits, self._timeouts, share)
         if len(body) > PARSED_IN_A_THREAD_BYTES:
             return await asyncio.to_thread(self._read, body)
         return self._read(body)
 
-    def _read(self, body: bytes | bytearray) -> tuple[Parsed, bytes]:
+    def _read(self, body: bytes | bytearray) -> tuple[P, bytes]:
         return self._dialect.parse(body), fingerprint_of(body)
 
     def _forecast(self, asked: Asked) -> web.Response:
@@ -161,12 +137,12 @@ class Inference:
     async def _stream(
         self, web_request: web.Request, asked: Asked, encoder: Encoder
     ) -> web.StreamResponse:
-        response: EventStreamResponse | None = None
+        response: Stream | None = None
         visit = asked.visit
 
-        async def begin(headers: CIMultiDict[str]) -> EventStreamResponse:
+        async def begin(headers: CIMultiDict[str]) -> Stream:
             nonlocal response
-            begun = EventStreamResponse(headers)
+            begun = stream_of(self._dialect.stream_type, headers)
             await begun.prepare(web_request)
             response = begun
             return begun
@@ -175,7 +151,7 @@ class Inference:
             # From here on an error has no status of its own any more.
             await (response or await begin(visit.headers(self._clock.now()))).write(comment)
 
-        async def consume(answer: Answer) -> EventStreamResponse:
+        async def consume(answer: Answer) -> Stream:
             await waiting.stop()
             stream = response or await begin(self._headers(visit, answer))
             async with stream:
@@ -189,7 +165,7 @@ class Inference:
 
         waiting = ProgressComments(
             clock=self._clock,
-            every_s=self._scheduling.progress_seconds,
+            every_s=self._progress_s,
             ask=lambda: self._service.progress(visit.request_id, asked.caller),
             write=tell,
         )
@@ -243,9 +219,7 @@ def _is_dry_run(web_request: web.Request) -> bool:
     return bool(web_request.query_string) and web_request.query.get("dry_run") in ("1", "true")
 
 
-async def _fail(
-    response: EventStreamResponse, encoder: Encoder, visit: Visit, error: GatewayError
-) -> None:
+async def _fail(response: Stream, encoder: Encoder, visit: Visit, error: GatewayError) -> None:
     visit.error = error
     response.force_close()
     await response.write(encoder.fail(error))

@@ -21,8 +21,8 @@ from gateway.core.errors import (
     Unauthorized,
     UnknownRoute,
 )
-from gateway.dialects import openai_errors
 from gateway.telemetry.exchange import CLIENT_GONE, METHODS, Exchange
+from gateway.web.envelopes import envelope_of
 from gateway.web.origins import OriginPolicy, preflight
 from gateway.web.refusals import say_when
 from gateway.web.visit import VISIT, Visit
@@ -100,7 +100,9 @@ class Edge:
         headers = visit.headers(self._clock.now(), visit.record.queue_s if visit.record else 0.0)
         headers[hdrs.CONTENT_TYPE] = "application/json"
         _explain(error, headers)
-        return web.Response(body=openai_errors.body(error), status=error.status, headers=headers)
+        envelope = envelope_of(web_request.path)
+        body = envelope.body(error, visit.request_id)
+        return web.Response(body=body, status=envelope.status(error), headers=headers)
 
     def _preflight(self, web_request: web.Request, visit: Visit, origin: str) -> web.Response:
         """A browser asks whether a page may send a request; it sends no key with that."""

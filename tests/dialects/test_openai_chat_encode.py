@@ -23,8 +23,9 @@ from gateway.core.messages import (
     Usage,
     fold,
 )
-from gateway.dialects.base import Parsed, ReplyHead
-from gateway.dialects.openai_chat import OpenAIChat
+from gateway.dialects import openai_errors
+from gateway.dialects.base import ReplyHead
+from gateway.dialects.openai_chat import ChatParsed, OpenAIChat
 from gateway.dialects.openai_chat_encode import ChatEncoder
 
 from .openai_stream import Stream, decode, payloads
@@ -307,7 +308,7 @@ def test_details_of_usage_are_shown_where_they_are_known() -> None:
 def test_the_encoder_follows_what_was_asked() -> None:
     dialect = OpenAIChat(Limits(), Generation())
     request = GenerateRequest(model="m", messages=(), n=2, stream=True)
-    writer = dialect.encoder(Parsed(request=request, include_usage=True), HEAD)
+    writer = dialect.encoder(ChatParsed(request=request, include_usage=True), HEAD)
     first = writer.feed([stop(Usage(2, 1))])
     assert not decode(first).done
     stream = decode(first + writer.feed([stop(Usage(2, 1))]))
@@ -316,7 +317,8 @@ def test_the_encoder_follows_what_was_asked() -> None:
 
 
 def test_an_error_is_in_openais_envelope() -> None:
-    dialect = OpenAIChat(Limits(), Generation())
-    body = json.loads(dialect.error(errors.InvalidRequest("no", param="n"), "req-1"))
+    error = errors.InvalidRequest("no", param="n")
+    body = json.loads(openai_errors.ENVELOPE.body(error, "req-1"))
+    assert openai_errors.ENVELOPE.status(error) == 422
     assert body["error"]["param"] == "n"
     assert body["error"]["type"] == "invalid_request_error"

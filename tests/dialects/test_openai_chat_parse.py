@@ -22,9 +22,9 @@ from gateway.core.messages import (
     Tool,
     ToolCall,
 )
-from gateway.dialects.base import Dialect, Parsed
+from gateway.dialects.base import Dialect
 from gateway.dialects.draft import AND_MORE, IGNORED_MAX
-from gateway.dialects.openai_chat import PARAMETERS, OpenAIChat
+from gateway.dialects.openai_chat import PARAMETERS, ChatParsed, OpenAIChat
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(8)
 JPEG = b"\xff\xd8\xff\xe0" + bytes(8)
@@ -32,7 +32,7 @@ WEBP = b"RIFF\x00\x00\x00\x00WEBP" + bytes(8)
 
 LIMITS = Limits(messages_max=10, tools_max=4, tools_bytes_max=2000, image_bytes_max=100)
 GENERATION = Generation(max_tokens_default=50, max_tokens_max=200, num_ctx_max=8192)
-DIALECT: Dialect = OpenAIChat(LIMITS, GENERATION)
+DIALECT: Dialect[ChatParsed] = OpenAIChat(LIMITS, GENERATION)
 
 USER = {"role": "user", "content": "hi"}
 BASE: dict[str, Any] = {"model": "llama3.2", "messages": [USER]}
@@ -43,7 +43,7 @@ def body(**more: Any) -> bytes:
     return json.dumps(BASE | more).encode()
 
 
-def parse(**more: Any) -> Parsed:
+def parse(**more: Any) -> ChatParsed:
     return DIALECT.parse(body(**more))
 
 
@@ -712,7 +712,7 @@ def test_the_detail_of_an_image_is_named_unless_it_is_auto() -> None:
 
 
 def test_a_plain_request_is_as_plain_as_it_can_be() -> None:
-    assert parse() == Parsed(
+    assert parse() == ChatParsed(
         request=GenerateRequest(
             model="llama3.2",
             messages=(Message(Role.USER, "hi"),),

@@ -116,6 +116,10 @@ uninstall: ## Remove the service; configuration, state and user stay
 test: $(venv)/.installed-dev $(venv)/.installed-model ## Run the tests on the embedded model and scripted backends
 	@$(python) -m pytest -m 'not ollama' $(ARGS)
 
+.PHONY: compatibility
+compatibility: $(venv)/.installed-dev $(venv)/.installed-model ## Write docs/compatibility.md anew
+	@$(python) -m tests.compatibility
+
 .PHONY: test-ollama
 test-ollama: $(venv)/.installed-dev $(venv)/.installed-model ## Run the tests that need a real Ollama (on PATH or $OLLAMA_BIN)
 	@ollama=$${OLLAMA_BIN:-$$(command -v ollama)} && test -x "$$ollama" \

@@ -66,6 +66,27 @@ def median_difference(ours: Sequence[float], theirs: Sequence[float]) -> float:
     return median(our - their for our, their in zip(ours, theirs, strict=True))
 
 
+def ratio(
+    name: str, ours: Sequence[float], theirs: Sequence[float], *, most: float, beside: str
+) -> Figure:
+    """How much more ours costs than theirs, of the same rounds, and whether it is `most` at most.
+
+    Args:
+        beside: What theirs is, for the goal.
+    """
+    value = median_ratio(ours, theirs)
+    # What disturbs a machine only ever adds: the best rounds are nearest to the truth
+    # on one that others use.
+    best = min(ours) / min(theirs)
+    return Figure(
+        name=name,
+        goal=f"≤ {most:.2f}× {beside}",
+        measured=f"{value:.2f}× (best rounds {best:.2f}×)",
+        passed=value <= most,
+        values={"ratio": value, "best_ratio": best},
+    )
+
+
 def slope(points: Sequence[tuple[float, float]]) -> float:
     """Least-squares slope of y over x; 0 where x never changes."""
     count = len(points)

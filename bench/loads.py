@@ -13,6 +13,10 @@ import attrs
 from bench import figures
 from bench.wire import Ask, Connection, Exchange, connect
 
+CLIENTS: Final = 64
+SHORT: Final = "tokens:8"
+BLAST: Final = "tokens:200"
+
 SLACK_S: Final = 60.0
 """Beyond the time of a load, for its last answers, before it is given up."""
 

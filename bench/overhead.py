@@ -1,6 +1,6 @@
 """What the gateway costs: direct, through the gateway, through a raw proxy, side by side.
 
-    python bench/overhead.py [--quick] [--rounds N] [--json FILE]
+    python bench/overhead.py [--quick] [--rounds N] [--dialects] [--json FILE]
 
 All three are up at once before the same scripted Ollama and take turns in each of
 several rounds. Figures are medians over the rounds; ratios and differences are medians
@@ -9,6 +9,8 @@ gateway and the raw proxy have one core to themselves, the load generator and th
 scripted Ollama the others. CPU is that of the process itself, from
 /proc/PID/task/*/schedstat. Every answer is read to its last token after the clock has
 stopped; one that is wrong or missing makes the exit status 1. A missed target does not.
+
+Then the dialects, each beside chat completions (bench/dialect_costs.py).
 """
 
 import argparse
@@ -28,15 +30,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import attrs
 import uvloop
 
-from bench import figures, processes
+from bench import dialect_costs, figures, processes
 from bench.figures import MIB, Figure
-from bench.loads import Tally, closed_loop
+from bench.loads import BLAST, CLIENTS, SHORT, Tally, closed_loop
 from bench.processes import Child, Cores, DidNotStart
 from bench.wire import PROMPT, Ask, ollama_chat, openai_chat
 
-CLIENTS: Final = 64
-SHORT: Final = "tokens:8"
-BLAST: Final = "tokens:200"
 PACE_S: Final = 0.02
 
 CPU_PER_REQUEST_RATIO_MAX: Final = 1.25
@@ -158,7 +157,7 @@ async def run_round(peer: Peer, lengths: Lengths) -> tuple[Round, Counter[str]]:
     ), faults
 
 
-def measure(*, lengths: Lengths, rounds: int, cores: Cores) -> tuple[dict[str, Seen], Counter[str]]:
+def measure(*, lengths: Lengths, cores: Cores) -> tuple[dict[str, Seen], Counter[str]]:
     """Start all, run the rounds, stop all.
 
     Returns:
@@ -186,7 +185,7 @@ def measure(*, lengths: Lengths, rounds: int, cores: Cores) -> tuple[dict[str, S
             Peer("raw", children["raw"].port, ollama_chat, children["raw"]),
         ]
         seen = {peer.name: Seen() for peer in peers}
-        for number in range(rounds):
+        for number in range(lengths.rounds):
             for name in children:
                 # One more of it, for this alone: those under load are not idle any more.
                 with start(name) as fresh:
@@ -244,17 +243,7 @@ def verdicts(seen: Mapping[str, Seen]) -> list[Figure]:
 
     def ratio(name: str, field: str, most: float) -> Figure:
         ours, theirs = seen["gateway"].each(field), seen["raw"].each(field)
-        value = figures.median_ratio(ours, theirs)
-        # What disturbs a machine only ever adds: the best rounds are nearest to the truth
-        # on one that others use.
-        best = min(ours) / min(theirs)
-        return Figure(
-            name=name,
-            goal=f"≤ {most:.2f}× raw",
-            measured=f"{value:.2f}× (best rounds {best:.2f}×)",
-            passed=value <= most,
-            values={"ratio": value, "best_ratio": best},
-        )
+        return figures.ratio(name, ours, theirs, most=most, beside="raw")
 
     loaded_bytes = seen["gateway"].loaded_bytes
     return [
@@ -271,17 +260,12 @@ def verdicts(seen: Mapping[str, Seen]) -> list[Figure]:
     ]
 
 
-def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=_AS_WRITTEN)
-    parser.add_argument(
-        "--quick", action="store_true", help="half a minute instead of two, rougher"
-    )
-    parser.add_argument("--rounds", type=int, help="7 by default, 3 if quick")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write all of it there")
-    options = parser.parse_args(arguments)
-    lengths = QUICK if options.quick else FULL
-    rounds = options.rounds or lengths.rounds
-    cores = Cores.of_this_machine()
+def compare(lengths: Lengths, cores: Cores) -> tuple[dict[str, object], Counter[str]]:
+    """Measure and print.
+
+    Returns:
+        All that was found, for the JSON report, and everything that went wrong.
+    """
     paced = openai_chat(lengths.paced_model, stream=True)
     print(
         HEADER.format(
@@ -289,28 +273,51 @@ def main(arguments: Sequence[str]) -> int:
             clients=CLIENTS,
             paced_tokens=paced.tokens,
             pace_ms=PACE_S * 1e3,
-            rounds=rounds,
+            rounds=lengths.rounds,
             cores=cores,
         ),
         flush=True,
     )
+    seen, faults = measure(lengths=lengths, cores=cores)
+    found = verdicts(seen)
+    print(f"\n{comparison(seen)}\n\n{figures.report(found)}\n")
+    return {
+        "seen": {name: attrs.asdict(peer) for name, peer in seen.items()},
+        "verdicts": [attrs.asdict(figure) for figure in found],
+    }, faults
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=_AS_WRITTEN)
+    parser.add_argument("--quick", action="store_true", help="one minute instead of four, rougher")
+    parser.add_argument("--rounds", type=int, help="7 and 9 by default, 3 if quick")
+    parser.add_argument("--dialects", action="store_true", help="nothing but the dialects")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write all of it there")
+    options = parser.parse_args(arguments)
+    lengths = QUICK if options.quick else FULL
+    dialect_lengths = dialect_costs.QUICK if options.quick else dialect_costs.FULL
+    if options.rounds:
+        lengths = attrs.evolve(lengths, rounds=options.rounds)
+        dialect_lengths = attrs.evolve(dialect_lengths, rounds=options.rounds)
+    cores = Cores.of_this_machine()
+    document: dict[str, object] = {
+        "machine": {"cores": os.cpu_count(), "kernel": os.uname().release}
+    }
+    faults: Counter[str] = Counter()
     processes.end_on_sigterm()
     try:
-        seen, faults = measure(lengths=lengths, rounds=rounds, cores=cores)
+        if not options.dialects:
+            found, faults = compare(lengths, cores)
+            document |= found
+        document["dialects"], wrong = dialect_costs.compare(dialect_lengths, cores)
     except DidNotStart as error:
         print(error, file=sys.stderr)
         return 1
-    found = verdicts(seen)
-    print(f"\n{comparison(seen)}\n\n{figures.report(found)}")
+    faults += wrong
     for fault, count in faults.most_common():
         print(f"ERROR {count} × {fault}")
     if options.json:
-        document = {
-            "machine": {"cores": os.cpu_count(), "kernel": os.uname().release},
-            "seen": {name: attrs.asdict(peer) for name, peer in seen.items()},
-            "verdicts": [attrs.asdict(figure) for figure in found],
-            "faults": faults,
-        }
+        document["faults"] = faults
         options.json.write_text(json.dumps(document, indent=2) + "\n")
     return 1 if faults else 0
 

@@ -3,7 +3,7 @@
     python -m bench.scripted_ollama --port 11500
 
 Speaks the part of Ollama's native API that a gateway uses: /api/version, /api/tags,
-/api/ps, /api/show, /api/generate (to load), /api/chat. What is answered is in the
+/api/ps, /api/show, /api/chat, /api/generate, /api/embed. What is answered is in the
 name of the model, `tokens:COUNT[xBYTES][-PACEms]`:
 
     tokens:8            8 tokens, at once
@@ -12,17 +12,22 @@ name of the model, `tokens:COUNT[xBYTES][-PACEms]`:
 
 The tokens are " w0", " w1", … and each line of a stream is an HTTP chunk of its own,
 as Ollama flushes it. Tokens at no pace leave in one write. `options.num_predict`
-cuts an answer short, as in Ollama. One endpoint is not Ollama's: GET /scripted/state
-tells how many answers have not left yet, and how many were ever asked for.
+cuts an answer short, as in Ollama. A request with neither messages nor a prompt loads.
+Every model embeds, at once, and a text's vector depends on the text alone. One
+endpoint is not Ollama's: GET /scripted/state tells how many answers have not left yet,
+and how many were ever asked for.
 
-The shapes of the lines are those of Ollama 0.24 (api/types.go: ChatResponse, Metrics).
+The shapes are those of Ollama 0.24 (api/types.go: ChatResponse, GenerateResponse,
+EmbedResponse, Metrics).
 """
 
 import argparse
 import asyncio
 import functools
+import math
 import re
 import sys
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, cast
 
@@ -33,6 +38,8 @@ import uvloop
 FIRST_WORD: Final = " w0"
 LAST_CHUNK: Final = b"0\r\n\r\n"
 BODY_BYTES_MAX: Final = 64 * 1024 * 1024
+DIMENSIONS: Final = 768
+"""Of a vector; those of nomic-embed-text, which Ollama's users embed with most."""
 
 MODEL_NAMES: Final = (
     "tokens:1",
@@ -85,13 +92,40 @@ def script_of(model: str) -> Script | None:
     )
 
 
-class ChatRequest(msgspec.Struct):
-    """The fields of a request that decide the answer; all others are ignored."""
+class Asked(msgspec.Struct):
+    """The fields of a chat or a completion that decide the answer; all others are ignored."""
 
     model: str = ""
     messages: list[msgspec.Raw] = []
+    prompt: str = ""
     stream: bool | None = True
     options: dict[str, Any] | None = None
+
+
+class ToEmbed(msgspec.Struct):
+    model: str = ""
+    input: str | list[str] = ""
+
+
+Said = Callable[[str], Mapping[str, object]]
+"""The member that holds a text in an answer."""
+
+
+def message(text: str) -> Mapping[str, object]:
+    """As /api/chat says it."""
+    return {"message": {"role": "assistant", "content": text}}
+
+
+def response(text: str) -> Mapping[str, object]:
+    """As /api/generate says it."""
+    return {"response": text}
+
+
+@functools.lru_cache(maxsize=256)
+def vector(text: str) -> Sequence[float]:
+    """Of length 1, as Ollama's are, and with as many digits."""
+    seed, scale = zlib.crc32(text.encode()), math.sqrt(2 / DIMENSIONS)
+    return [round(scale * math.sin(seed + index), 9) for index in range(DIMENSIONS)]
 
 
 def created_at(index: int) -> str:
@@ -100,25 +134,20 @@ def created_at(index: int) -> str:
     return _MOMENT.format(seconds % 60, fraction)
 
 
-def message_line(model: str, index: int, content: str) -> bytes:
+def message_line(model: str, index: int, content: str, *, said: Said = message) -> bytes:
     """A line of a stream that is not the last."""
-    return _json(
-        {
-            "model": model,
-            "created_at": created_at(index),
-            "message": {"role": "assistant", "content": content},
-            "done": False,
-        }
-    )
+    return _json({"model": model, "created_at": created_at(index), **said(content), "done": False})
 
 
-def done_line(model: str, count: int, *, reason: str, content: str = "") -> bytes:
+def done_line(
+    model: str, count: int, *, reason: str, content: str = "", said: Said = message
+) -> bytes:
     """The last line of a stream; with all of the content, the whole non-streamed answer."""
     return _json(
         {
             "model": model,
             "created_at": created_at(count),
-            "message": {"role": "assistant", "content": content},
+            **said(content),
             "done": True,
             "done_reason": reason,
             "total_duration": count * _TOKEN_NS + 3_100_000,
@@ -131,10 +160,10 @@ def done_line(model: str, count: int, *, reason: str, content: str = "") -> byte
     )
 
 
-def chat_lines(model: str, script: Script, count: int) -> list[bytes]:
+def answer_lines(model: str, script: Script, count: int, said: Said) -> list[bytes]:
     """A stream's lines, each with its newline: one for each token and the last."""
-    lines = [message_line(model, index, script.word(index)) for index in range(count)]
-    lines.append(done_line(model, count, reason=_reason(script, count)))
+    lines = [message_line(model, index, script.word(index), said=said) for index in range(count)]
+    lines.append(done_line(model, count, reason=_reason(script, count), said=said))
     return [line + b"\n" for line in lines]
 
 
@@ -144,9 +173,9 @@ def as_chunk(data: bytes) -> bytes:
 
 
 @functools.lru_cache(maxsize=64)
-def streamed_answer(model: str, script: Script, count: int) -> tuple[bytes, ...]:
+def streamed_answer(model: str, script: Script, count: int, said: Said) -> tuple[bytes, ...]:
     """The pieces to write: head with the first line, then a line each, then the end."""
-    first, *others = map(as_chunk, chat_lines(model, script, count))
+    first, *others = map(as_chunk, answer_lines(model, script, count, said))
     head = (
         b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\n"
         + _DATE
@@ -158,15 +187,16 @@ def streamed_answer(model: str, script: Script, count: int) -> tuple[bytes, ...]
 
 
 @functools.lru_cache(maxsize=64)
-def streamed_at_once(model: str, script: Script, count: int) -> bytes:
-    return b"".join(streamed_answer(model, script, count))
+def streamed_at_once(model: str, script: Script, count: int, said: Said) -> bytes:
+    return b"".join(streamed_answer(model, script, count, said))
 
 
 @functools.lru_cache(maxsize=64)
-def whole_answer(model: str, script: Script, count: int) -> bytes:
+def whole_answer(model: str, script: Script, count: int, said: Said) -> bytes:
     """A non-streamed answer with its head."""
     text = "".join(script.word(index) for index in range(count))
-    return http_answer(done_line(model, count, reason=_reason(script, count), content=text))
+    reason = _reason(script, count)
+    return http_answer(done_line(model, count, reason=reason, content=text, said=said))
 
 
 def http_answer(body: bytes, *, status: str = "200 OK") -> bytes:
@@ -267,49 +297,53 @@ class OllamaConnection(asyncio.Protocol):
             self._answer(head[: head.find(b" HTTP/")], body)
 
     def _answer(self, target: bytes, body: bytes) -> None:
-        if target == b"POST /api/chat":
-            self._chat(body)
-        elif target == b"GET /scripted/state":
-            self._transport.write(http_answer(self._state.document()))
-        elif document := _DOCUMENTS.get(target):
-            self._transport.write(http_answer(document()))
-        elif target == b"POST /api/generate":
-            self._transport.write(http_answer(_load_answer(body, {"response": ""})))
-        else:
-            self._transport.write(error_answer("404 Not Found", "page not found"))
-
-    def _chat(self, body: bytes) -> None:
         try:
-            request = _decode_chat(body)
+            if said := _SAID.get(target):
+                self._say(_decode_asked(body), said)
+            elif target == b"POST /api/embed":
+                self._embed(_decode_to_embed(body))
+            elif target == b"GET /scripted/state":
+                self._transport.write(http_answer(self._state.document()))
+            elif document := _DOCUMENTS.get(target):
+                self._transport.write(http_answer(document()))
+            else:
+                self._transport.write(error_answer("404 Not Found", "page not found"))
         except msgspec.MsgspecError as error:
             self._transport.write(error_answer("400 Bad Request", str(error)))
-            return
+
+    def _say(self, request: Asked, said: Said) -> None:
         script = script_of(request.model)
         if script is None:
-            text = f"model '{request.model}' not found"
-            self._transport.write(error_answer("404 Not Found", text))
-        elif not request.messages:
-            message = {"message": {"role": "assistant", "content": ""}}
-            self._transport.write(http_answer(_load_answer(body, message)))
+            self._transport.write(_not_found(request.model))
+        elif request.messages or request.prompt:
+            self._generate(request, script, said)
         else:
-            self._generate(request, script)
+            self._transport.write(http_answer(_load_answer(request.model, said)))
 
-    def _generate(self, request: ChatRequest, script: Script) -> None:
+    def _embed(self, request: ToEmbed) -> None:
+        if script_of(request.model) is None:
+            self._transport.write(_not_found(request.model))
+            return
+        self._state.asked += 1
+        texts = [request.input] if isinstance(request.input, str) else request.input
+        self._transport.write(http_answer(_embeddings(request.model, texts)))
+
+    def _generate(self, request: Asked, script: Script, said: Said) -> None:
         self._state.asked += 1
         count = script.count
         limit = (request.options or {}).get("num_predict")
         if isinstance(limit, int) and 0 < limit < count:
             count = limit
         if request.stream is False:
-            answer = whole_answer(request.model, script, count)
+            answer = whole_answer(request.model, script, count, said)
             if script.pace_s:
                 self._pace([answer], pace_s=script.pace_s * count)
             else:
                 self._transport.write(answer)
         elif script.pace_s:
-            self._pace(streamed_answer(request.model, script, count), pace_s=script.pace_s)
+            self._pace(streamed_answer(request.model, script, count, said), pace_s=script.pace_s)
         else:
-            self._transport.write(streamed_at_once(request.model, script, count))
+            self._transport.write(streamed_at_once(request.model, script, count, said))
 
     def _pace(self, pieces: Sequence[bytes], *, pace_s: float) -> None:
         """Write a piece each `pace_s`; the last line follows its token at once, as in Ollama."""
@@ -330,7 +364,12 @@ class OllamaConnection(asyncio.Protocol):
 
 
 _json: Final[Callable[[object], bytes]] = msgspec.json.Encoder().encode
-_decode_chat: Final = msgspec.json.Decoder(ChatRequest).decode
+_decode_asked: Final = msgspec.json.Decoder(Asked).decode
+_decode_to_embed: Final = msgspec.json.Decoder(ToEmbed).decode
+_SAID: Final[Mapping[bytes, Said]] = {
+    b"POST /api/chat": message,
+    b"POST /api/generate": response,
+}
 _DETAILS: Final = {
     "parent_model": "",
     "format": "gguf",
@@ -356,17 +395,32 @@ def _reason(script: Script, count: int) -> str:
     return "stop" if count == script.count else "length"
 
 
-def _load_answer(body: bytes, content: Mapping[str, object]) -> bytes:
-    request = _decode_chat(body)
+def _load_answer(model: str, said: Said) -> bytes:
     return _json(
         {
-            "model": request.model,
+            "model": model,
             "created_at": created_at(0),
-            **content,
+            **said(""),
             "done": True,
             "done_reason": "load",
         }
     )
+
+
+def _embeddings(model: str, texts: Sequence[str]) -> bytes:
+    return _json(
+        {
+            "model": model,
+            "embeddings": [vector(text) for text in texts],
+            "total_duration": len(texts) * _TOKEN_NS + 1_100_000,
+            "load_duration": 1_000_000,
+            "prompt_eval_count": sum(len(text.split()) for text in texts),
+        }
+    )
+
+
+def _not_found(model: str) -> bytes:
+    return error_answer("404 Not Found", f"model '{model}' not found")
 
 
 async def serve(port: int) -> None:

@@ -239,20 +239,21 @@ def chat_body(model: str, *, stream: bool, prompt: str = PROMPT) -> bytes:
 
 
 def ollama_chat(model: str, *, stream: bool, prompt: str = PROMPT) -> Ask:
-    fault = fault_in_ndjson if stream else fault_in_ollama_answer
-    return _chat("/api/chat", model, stream=stream, prompt=prompt, find_fault=fault)
+    body = chat_body(model, stream=stream, prompt=prompt)
+    return scripted("/api/chat", model, body, fault_in_ndjson if stream else fault_in_ollama_answer)
 
 
 def openai_chat(model: str, *, stream: bool, prompt: str = PROMPT) -> Ask:
+    body = chat_body(model, stream=stream, prompt=prompt)
     fault = fault_in_sse if stream else fault_in_completion
-    return _chat("/v1/chat/completions", model, stream=stream, prompt=prompt, find_fault=fault)
+    return scripted("/v1/chat/completions", model, body, fault)
 
 
-def _chat(path: str, model: str, *, stream: bool, prompt: str, find_fault: FindFault) -> Ask:
+def scripted(path: str, model: str, body: bytes, find_fault: FindFault) -> Ask:
+    """A request for what the name of the model orders."""
     script = script_of(model)
     assert script is not None, model
-    payload = post(path, chat_body(model, stream=stream, prompt=prompt))
-    return Ask(payload, tokens=script.count, text=script.text, find_fault=find_fault)
+    return Ask(post(path, body), tokens=script.count, text=script.text, find_fault=find_fault)
 
 
 @functools.lru_cache(maxsize=16)
@@ -281,22 +282,37 @@ def dechunked(raw: bytes) -> bytes:
         at += size + 2
 
 
-def fault_in_ndjson(body: bytes, text: str) -> str | None:
+TextOf = Callable[[Any], str]
+"""Takes the text out of a part of an answer: of a line, or of a choice."""
+
+
+def _message_content(part: Any) -> str:
+    content: str = part["message"]["content"]
+    return content
+
+
+def _delta_content(part: Any) -> str:
+    return part["delta"].get("content") or ""
+
+
+def fault_in_ndjson(body: bytes, text: str, text_of: TextOf = _message_content) -> str | None:
     """A stream of Ollama's: every line but the last has a piece, the last says done."""
     lines = [orjson.loads(line) for line in body.splitlines()]
-    if not lines or lines[-1]["done"] is not True:
-        return "the stream ended without a done line"
-    return _differs("".join(line["message"]["content"] for line in lines), text)
+    if [line["done"] for line in lines] != [*[False] * (len(lines) - 1), True]:
+        return "the stream ended without a done line, or went on after it"
+    return differs("".join(map(text_of, lines)), text)
 
 
-def fault_in_ollama_answer(body: bytes, text: str) -> str | None:
+def fault_in_ollama_answer(
+    body: bytes, text: str, text_of: TextOf = _message_content
+) -> str | None:
     answer = orjson.loads(body)
     if answer["done"] is not True:
         return "the answer is not done"
-    return _differs(answer["message"]["content"], text)
+    return differs(text_of(answer), text)
 
 
-def fault_in_sse(body: bytes, text: str) -> str | None:
+def fault_in_sse(body: bytes, text: str, text_of: TextOf = _delta_content) -> str | None:
     """A stream of OpenAI's: deltas, one finish_reason, [DONE]; comments are skipped."""
     events = [
         event[len(b"data: ") :]
@@ -313,17 +329,18 @@ def fault_in_sse(body: bytes, text: str) -> str | None:
     finishes = [choice for choice in choices if choice["finish_reason"] is not None]
     if len(finishes) != 1:
         return f"the stream has {len(finishes)} finish chunks"
-    return _differs("".join(choice["delta"].get("content") or "" for choice in choices), text)
+    return differs("".join(map(text_of, choices)), text)
 
 
-def fault_in_completion(body: bytes, text: str) -> str | None:
+def fault_in_completion(body: bytes, text: str, text_of: TextOf = _message_content) -> str | None:
     choice = orjson.loads(body)["choices"][0]
     if not choice["finish_reason"]:
         return "the answer has no finish_reason"
-    return _differs(choice["message"]["content"], text)
+    return differs(text_of(choice), text)
 
 
-def _differs(got: str, expected: str) -> str | None:
+def differs(got: str, expected: str) -> str | None:
+    """What is wrong with the text of an answer; None if it is the one expected."""
     if got == expected:
         return None
     return f"the answer has {len(got)} characters, not the {len(expected)} expected, or others"

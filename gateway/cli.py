@@ -96,10 +96,13 @@ def _summary(config: Config, path: Path | None) -> str:
         _engine_words(name, backend)
         for name, backend in {"default": config.backend, **config.upstreams}.items()
     )
+    aliases = ", ".join(
+        f"{name} is {model.target}" for name, model in config.models.items() if model.target
+    )
     return (
         f"{file_words(path)}: OK\n"
         f"Would listen on http://{shown_host}:{port} ({who}) and serve from {engines}."
-    )
+    ) + (f"\nAliases: {aliases}." if aliases else "")
 
 
 def _engine_words(name: str, backend: Backend) -> str:

@@ -14,10 +14,12 @@ from typing import Final, TypeVar
 import attrs
 
 from gateway.admission.admission import Admission
+from gateway.admission.callers import require_manager
 from gateway.admission.classes import flow_of
 from gateway.admission.rejoin import Key, Rejoin
-from gateway.backends.base import EventStream, InferenceBackend
+from gateway.backends.base import EventStream, InferenceBackend, unsupported_as_written
 from gateway.backends.choices import Choices
+from gateway.backends.loaded import Loaded
 from gateway.backends.recording import Recorder, Recording, Replay
 from gateway.config.schema import Scheduling
 from gateway.core.clock import Clock, Timeout
@@ -32,11 +34,12 @@ from gateway.core.errors import (
     UpstreamDisconnected,
     UpstreamUnreachable,
 )
-from gateway.core.messages import Finished, FinishReason, GenerateRequest
+from gateway.core.messages import EmbedRequest, Finished, FinishReason, GenerateRequest, Request
 from gateway.core.ticket import NO_HINTS, Caller, Forecast, Hints, Progress, RequestRecord, Ticket
 from gateway.pool.loads import Loads
 from gateway.pool.pool import Pool
 from gateway.pool.upstream import Upstream
+from gateway.scheduling.microbatch import BatchMember
 from gateway.scheduling.scheduler import Scheduler
 from gateway.scheduling.worker import BatchingWorker
 from gateway.story import Answer, Story, ended_progress
@@ -46,10 +49,6 @@ ATTEMPTS_MAX: Final = 3
 
 ENDED_KEPT: Final = 256
 """Requests that have ended and can still be asked about."""
-
-DEFAULT_MODEL: Final = "default"
-"""The model name that stands for the configured default model."""
-
 
 T = TypeVar("T")
 
@@ -61,7 +60,6 @@ class Service:
         tell: Called once for each request, with what became of it. Must not raise.
         attempt_failed: Called with the `kind` of each attempt that an upstream broke,
             also where another one then serves the request. Must not raise.
-        default_model: What the model name `default` stands for.
         stream_timeout_s: A stream from arrival to its end.
         refresh_models: Asks the upstreams for their models again, not too often.
     """
@@ -77,7 +75,6 @@ class Service:
         scheduling: Scheduling,
         loads: Loads,
         rejoin: Rejoin,
-        default_model: str,
         stream_timeout_s: float,
         refresh_models: Callable[[], Awaitable[None]],
         tell: Callable[[RequestRecord], None],
@@ -91,7 +88,6 @@ class Service:
         self._scheduling = scheduling
         self._loads = loads
         self._rejoin = rejoin
-        self._default_model = default_model
         self._stream_timeout_s = stream_timeout_s
         self._refresh_models = refresh_models
         self._tell = tell
@@ -107,8 +103,8 @@ class Service:
         return len(self._accepted)
 
     def model_named(self, name: str) -> str:
-        """The model that a caller means."""
-        return self._default_model if name == DEFAULT_MODEL else name
+        """The name that an answer gives the model that was asked for by this one."""
+        return self._pool.catalogue.shown(name)
 
     @property
     def draining(self) -> bool:
@@ -116,7 +112,7 @@ class Service:
 
     async def run(
         self,
-        request: GenerateRequest,
+        request: Request,
         consume: Callable[[Answer], Awaitable[T]],
         *,
         caller: Caller,
@@ -181,9 +177,22 @@ class Service:
         finally:
             self._close(story, heard)
 
+    async def unload(self, model: str, caller: Caller) -> None:
+        """Put a model out of the memory of every engine that serves it.
+
+        Raises:
+            NotPermitted: This caller may not: it would take the model from all others.
+            As `Pool.require`, and as `InferenceBackend.unload`.
+        """
+        require_manager(caller)
+        name = self._pool.catalogue.named(model)
+        for upstream in self._pool.require(name):
+            await upstream.backend.unload(name)
+            upstream.dropped(name)
+
     def forecast(
         self,
-        request: GenerateRequest,
+        request: Request,
         *,
         caller: Caller,
         hints: Hints = NO_HINTS,
@@ -221,9 +230,8 @@ class Service:
         self._worker.fail_waiting(error)
         return len(self._accepted)
 
-    def _named(self, request: GenerateRequest) -> GenerateRequest:
-        model = self.model_named(request.model)
-        return request if model == request.model else attrs.evolve(request, model=model)
+    def _named(self, request: Request) -> Request:
+        return self._pool.catalogue.applied(request)
 
     def _progress_of(self, story: Story) -> Progress:
         progress = story.progress(self._clock.now())
@@ -262,7 +270,7 @@ class Service:
                         story.timer = timer
                         if not upstream.holds(request.model):
                             await self._load(story, upstream)
-                        async with self._open(story, upstream.backend) as stream:
+                        async with self._open(story, ticket, upstream.backend) as stream:
                             story.stream = stream
                             try:
                                 first = await stream.read()
@@ -274,7 +282,8 @@ class Service:
                                     stream,
                                     first,
                                     answers=request.answers,
-                                    ignored=ignored + upstream.backend.unsupported(request),
+                                    ignored=ignored
+                                    + unsupported_as_written(upstream.backend, request),
                                     queue_s=story.queue_s,
                                     cut=self._cut(story, timer),
                                     prompt_tokens=ticket.cost.prompt_tokens,
@@ -313,7 +322,8 @@ class Service:
         """Whether the deadline has cancelled reading; None for what is worth nothing in part."""
         request = story.request
         if (
-            request.stream
+            not isinstance(request, GenerateRequest)
+            or request.stream
             or request.tools
             or request.output_format is not None
             or not self._scheduling.truncate_at_deadline
@@ -329,9 +339,13 @@ class Service:
             story.swaps += running.swaps
 
     def _open(
-        self, story: Story, backend: InferenceBackend
+        self, story: Story, ticket: Ticket, backend: InferenceBackend
     ) -> AbstractAsyncContextManager[EventStream]:
-        request = story.request
+        request = ticket.request
+        if isinstance(request, EmbedRequest):
+            return BatchMember(self._worker.batch_of(ticket), ticket, backend)
+        if not request.asks:
+            return Loaded()
         answer = backend.open(request) if request.answers == 1 else Choices(backend, request)
         if story.rejoin_key is None:
             return answer
@@ -345,6 +359,8 @@ class Service:
 
         Only of clients that count their retries: others would never come back.
         """
+        if isinstance(story.request, EmbedRequest):
+            return None  # What is computed again costs little, and is large to keep.
         if not self._scheduling.rejoin or hints.retry_count is None or not hints.fingerprint:
             return None
         caller = story.caller
@@ -426,8 +442,8 @@ class Service:
 
     def _hold_against(self, upstream: Upstream, error: GatewayError) -> None:
         """Tell of a broken attempt. Where nobody was there too often, nobody is sent any more."""
-        if not isinstance(error, (BackendError, UpstreamBusy, RequestTimeout)):
-            return  # It refused what was asked, or we break off.
+        if not isinstance(error, (BackendError, UpstreamBusy, RequestTimeout)) or error.shared:
+            return  # It refused what was asked, or we break off; or it is told of by another.
         self._attempt_failed(error.kind)
         if isinstance(error, (UpstreamUnreachable, UpstreamDisconnected)):
             upstream.breaker.failed(self._clock.now())
@@ -479,6 +495,10 @@ class Service:
 
 def _all_ends(stream: EventStream, story: Story) -> Sequence[Finished]:
     """Of all answers to the request; empty when there is not an end to each."""
+    if isinstance(story.request, EmbedRequest):
+        return ()  # Its call is learned from as a whole, by the worker.
+    if not story.request.asks:
+        return ()  # Nothing was computed.
     if len(stream.ends) == story.request.answers:
         return stream.ends
     answer = story.answer

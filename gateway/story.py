@@ -10,17 +10,19 @@ from gateway.backends.recording import Recording
 from gateway.core.clock import Timeout
 from gateway.core.errors import GatewayError
 from gateway.core.messages import (
+    Embeddings,
     Event,
     Finished,
     FinishReason,
-    GenerateRequest,
     ReasoningDelta,
+    Request,
     TextDelta,
     Timings,
     Usage,
     totals,
 )
 from gateway.core.ticket import Caller, Outcome, Progress, RequestRecord, State, Ticket
+from gateway.scheduling.microbatch import BatchMember
 
 CLIENT_CLOSED_REQUEST: Final = 499
 """nginx's status for a client that left; it never reaches a wire."""
@@ -86,6 +88,12 @@ class Answer:
         """Whether the engine has said all; what was read last is then the end."""
         return len(self._stream.ends) == self._answers
 
+    @property
+    def embeddings(self) -> Embeddings:
+        """What there is instead of events where vectors were asked for, after the end was read."""
+        assert isinstance(self._stream, BatchMember)
+        return self._stream.embeddings
+
     def read(self) -> Awaitable[Sequence[Event]]:
         """The next events, as many as came together; empty when all answers are finished.
 
@@ -137,7 +145,7 @@ class Story:
     """
 
     def __init__(
-        self, request: GenerateRequest, caller: Caller, request_id: str, arrived_at: float
+        self, request: Request, caller: Caller, request_id: str, arrived_at: float
     ) -> None:
         self.request = request
         self.caller = caller
@@ -274,7 +282,7 @@ class Story:
             expected_wait_s=0.0 if ticket is None else ticket.expected_wait_s,
             expected_s=self.expected_s,
             service_s=self.slot_s,
-            prompt_chars=ticket.chain[-1][0] if ticket is not None and ticket.chain else 0,
+            prompt_chars=0 if ticket is None else ticket.prompt_chars,
             cached_chars=self.cached_chars,
             load_s=self.load_s,
             swaps=self.swaps,

@@ -6,13 +6,17 @@ from types import TracebackType
 from typing import Any, Literal
 
 from gateway.backends.base import ModelInfo, Probe
-from gateway.core.errors import BackendError, GatewayError
+from gateway.backends.tokenizing import Tokenizer
+from gateway.core.errors import BackendError, BackendRefusedRequest, GatewayError
 from gateway.core.messages import (
+    Embeddings,
+    EmbedRequest,
     Event,
     Finished,
     FinishReason,
     GenerateRequest,
     Message,
+    Request,
     Role,
     TextDelta,
     Usage,
@@ -40,7 +44,12 @@ class ScriptedEngine:
         load_steps: What comes before the end of each load, in order: an event is
             waited for, an error is raised.
         loads: Models that it was asked to load.
+        unloads: Models that it was asked to put out of memory.
         loads_broken_off: How many of these loads were cancelled.
+        tokenizer: What it tells of its vocabulary; nothing, unless a test gives it some.
+        embed_steps: As load_steps, for calls that embed.
+        calls: The inputs of each call that embeds. One that says "bad" is refused.
+        calls_broken_off: How many of these calls were cancelled.
     """
 
     kind: Literal["echo"] = "echo"
@@ -59,12 +68,37 @@ class ScriptedEngine:
         self.load_steps: list[asyncio.Event | BaseException] = []
         self.loads: list[str] = []
         self.loads_broken_off = 0
+        self.tokenizer: Tokenizer | None = None
+        self.unloads: list[str] = []
+        self.embed_steps: list[asyncio.Event | BaseException] = []
+        self.calls: list[tuple[str | tuple[int, ...], ...]] = []
+        self.calls_broken_off = 0
 
     def canonical(self, model: str) -> str:
         return model
 
-    def unsupported(self, request: GenerateRequest) -> tuple[str, ...]:
+    def unsupported(self, request: Request) -> tuple[str, ...]:
         return self.dishonoured
+
+    async def embed(self, request: EmbedRequest) -> Embeddings:
+        """One number for each input: how long it is."""
+        self.calls.append(request.inputs)
+        step = self.embed_steps.pop(0) if self.embed_steps else None
+        if isinstance(step, BaseException):
+            raise step
+        if step is not None:
+            self.running += 1
+            try:
+                await step.wait()
+            except asyncio.CancelledError:
+                self.calls_broken_off += 1
+                raise
+            finally:
+                self.running -= 1
+        if any(isinstance(text, str) and "bad" in text for text in request.inputs):
+            raise BackendRefusedRequest("an input is bad", param="input")
+        sizes = [len(text) for text in request.inputs]
+        return Embeddings([[float(size)] for size in sizes], prompt_tokens=sum(sizes))
 
     def open(self, request: GenerateRequest) -> "_Run":
         self.requests.append(request)
@@ -98,6 +132,11 @@ class ScriptedEngine:
                 raise
         if self.resident is not None:
             self.resident = {model}
+
+    async def unload(self, model: str) -> None:
+        self.unloads.append(model)
+        if self.resident is not None:
+            self.resident.discard(model)
 
     async def describe(self, model: str) -> ModelInfo:
         return ModelInfo(id=model)

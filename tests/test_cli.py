@@ -74,6 +74,20 @@ def test_check_names_every_engine_and_no_key(
     assert "key-of" not in out
 
 
+def test_check_says_what_each_alias_means(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "gateway.toml"
+    path.write_text(
+        'models."gpt-4o-mini".target = "llama3.2"\nmodels.fast.target = "default"\n'
+        'models."llama3.2".max_tokens = 100\n'
+    )
+    assert main(["check", "--config", str(path)]) == 0
+    assert capsys.readouterr().out.endswith(
+        "\nAliases: gpt-4o-mini is llama3.2, fast is default.\n"
+    )
+
+
 def test_without_a_file_the_defaults_are_checked(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check"]) == 0
     assert capsys.readouterr().out.startswith("defaults and environment: OK\n")

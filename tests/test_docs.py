@@ -26,7 +26,14 @@ from gateway.backends.http import HttpClient
 from gateway.config.environment import SHORT_NAMES
 from gateway.config.keys import dotted
 from gateway.config.load import load
-from gateway.config.schema import BackendKind, CallerSettings, Config, Scheduling
+from gateway.config.schema import (
+    BackendKind,
+    CallerSettings,
+    Config,
+    ModelOptions,
+    ModelSettings,
+    Scheduling,
+)
 from gateway.core import jsonio
 from gateway.core.errors import GatewayError, Promise, QueueFull
 from gateway.core.messages import Timings, Usage
@@ -39,8 +46,10 @@ from gateway.telemetry.exchange import Exchange
 from gateway.telemetry.lines import JsonLines
 from gateway.telemetry.metrics import Gauges, Metrics, UpstreamGauges
 from gateway.web import app
-from gateway.web.inference import IGNORED_PARAMS, REJOINED, TRUNCATED
+from gateway.web.intake import IGNORED_PARAMS, REJOINED, TRUNCATED
 from gateway.web.refusals import say_when
+from gateway.web.tokenizing import ESTIMATED
+from gateway.web.unserved import UNSERVED
 from gateway.web.visit import Visit
 from tests.config.manual import docstrings
 from tests.fakes import ManualClock
@@ -145,7 +154,7 @@ def default_words(key: Sequence[str]) -> str:
 
 def value_words(value: Any) -> str:
     match value:
-        case None | "" | () | {}:
+        case None | "" | () | {} | ModelOptions():
             return "none"
         case bool():
             return str(value).lower()
@@ -172,7 +181,12 @@ def test_every_setting_in_the_manual_is_real_and_its_default_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "cls"), [("scheduling", Scheduling), ("callers.NAME", CallerSettings)]
+    ("name", "cls"),
+    [
+        ("scheduling", Scheduling),
+        ("callers.NAME", CallerSettings),
+        ("models.NAME", ModelSettings),
+    ],
 )
 def test_every_key_of_these_tables_is_told_in_the_words_of_the_schema(name: str, cls: Any) -> None:
     lines = docstrings(cls)
@@ -180,6 +194,11 @@ def test_every_key_of_these_tables_is_told_in_the_words_of_the_schema(name: str,
     assert [(code(key)[0], default, meaning) for key, default, meaning in rows] == [
         (field.name, value_words(field.default), lines[field.name]) for field in attrs.fields(cls)
     ]
+
+
+def test_every_option_of_a_model_is_told() -> None:
+    told = set(code(section(README, "Models").rpartition("```")[2]))
+    assert told >= {field.name for field in attrs.fields(ModelOptions)}
 
 
 @pytest.mark.parametrize("snippet", snippets("toml"), ids=str)
@@ -239,10 +258,15 @@ def test_every_route_is_told_and_no_other() -> None:
     assert told == real
 
 
+def test_what_is_not_served_is_told_in_the_same_words() -> None:
+    rows = table(README, "not served", "why")
+    assert [(code(path)[0], why) for path, why in rows] == list(UNSERVED.items())
+
+
 def test_every_header_of_ours_is_told() -> None:
     refused = Visit(None, 0.0).headers(0.0)
     say_when(QueueFull("Full.", retry_after_s=1.0, promise=Promise(place="p")), refused)
-    ours = {*refused, IGNORED_PARAMS, TRUNCATED, REJOINED}
+    ours = {*refused, IGNORED_PARAMS, TRUNCATED, REJOINED, ESTIMATED}
     told = {code(row[0])[0] for row in table(README, "header", "meaning")}
     assert told == ours - {"Server", "X-Content-Type-Options"}
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import attrs
 import pytest
 
+from gateway.config.schema import ModelOptions, ModelSettings
 from gateway.core.errors import (
     GatewayError,
     ModelNotFound,
@@ -67,6 +68,33 @@ async def test_the_model_name_default_stands_for_the_default_model(houses: Build
     await house.run(request("default"))
     assert engine.requests[0].model == "m"
     assert house.records[0].model == "m"
+
+
+async def test_an_alias_runs_its_model_as_it_is_configured(houses: Build) -> None:
+    engine = ScriptedEngine()
+    models = {"gpt-4o": ModelSettings(target="default", max_tokens=5, system="Be brief.")}
+    house = houses(upstream(engine=engine), models=models)
+    await house.run(request("gpt-4o"))
+    [asked] = engine.requests
+    assert (asked.model, asked.max_tokens) == ("m", 5)
+    assert asked.messages[0].text == "Be brief."
+    assert house.records[0].model == "m"
+    assert house.service.model_named("gpt-4o") == "gpt-4o"
+    assert house.service.model_named("default") == "m"
+
+
+async def test_a_forecast_is_of_what_an_alias_would_run(houses: Build) -> None:
+    models = {"gpt-4o": ModelSettings(target="m", max_tokens=5)}
+    house = houses(upstream(), models=models)
+    short = house.forecast(attrs.evolve(request("gpt-4o"), max_tokens=2000))
+    long = house.forecast(attrs.evolve(request("m"), max_tokens=2000))
+    assert short.service_s < long.service_s
+
+
+async def test_what_only_the_configuration_asks_for_is_no_ignored_parameter(houses: Build) -> None:
+    models = {"m": ModelSettings(options=ModelOptions(mirostat=2))}
+    house = houses(upstream(engine=ScriptedEngine()), models=models, strict_params=True)
+    assert await house.run() == list(HELLO)
 
 
 async def test_a_full_queue_refuses_at_once_and_says_when_to_come_back(houses: Build) -> None:

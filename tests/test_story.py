@@ -40,7 +40,7 @@ def test_a_record_tells_what_was_decided() -> None:
     story.ticket = ticket(1)
     story.ticket.priority = Priority.BATCH
     story.ticket.expected_wait_s = 0.5
-    story.ticket.chain = ((5, 1), (12, 2))
+    story.ticket.prompt_chars = 12
     story.gave_back(103.0)
     record = story.record(103.0)
     assert record.priority is Priority.BATCH

@@ -1,19 +1,21 @@
 """The middle of the gateway, from the queue to the service, over upstreams of the test's choice."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 
 from gateway.admission.admission import Admission
 from gateway.admission.rejoin import Rejoin
-from gateway.config.schema import Queue, Scheduling, Timeouts
+from gateway.config.schema import ModelSettings, Queue, Scheduling, Timeouts
 from gateway.core.clock import Clock
 from gateway.core.ticket import RequestRecord
+from gateway.pool.catalogue import Catalogue
 from gateway.pool.health import HealthMonitor
 from gateway.pool.loads import Loads
 from gateway.pool.pool import Pool
 from gateway.pool.upstream import Upstream
 from gateway.scheduling.estimate import CostModel
+from gateway.scheduling.microbatch import BatchBounds
 from gateway.scheduling.queue import RequestQueue
 from gateway.scheduling.scheduler import Scheduler
 from gateway.scheduling.worker import BatchingWorker
@@ -33,6 +35,7 @@ ARRIVAL_ALONE = Scheduling(
 
 
 USUAL_TIMEOUTS = Timeouts()
+USUAL_BATCH = BatchBounds(items_max=64, chars_max=32_768)
 
 
 @attrs.frozen
@@ -60,12 +63,14 @@ def waist(
     timeouts: Timeouts = USUAL_TIMEOUTS,
     strict_params: bool = False,
     batch_max_size: int = 8,
+    batch_bounds: BatchBounds = USUAL_BATCH,
     retry_after_max_s: float = 120.0,
     newcomers: bool = False,
     costs: CostModel | None = None,
+    models: Mapping[str, ModelSettings] | None = None,
     tell: Callable[[RequestRecord], None] | None = None,
 ) -> Waist:
-    pool = Pool(upstreams=upstreams)
+    pool = Pool(upstreams=upstreams, catalogue=Catalogue(models, default_model="m"))
     costs = costs or CostModel()
     scheduler = Scheduler(
         pool=pool, costs=costs, settings=scheduling, max_tokens=2048, newcomers=newcomers
@@ -78,6 +83,7 @@ def waist(
         clock=clock,
         batch_max_size=batch_max_size,
         batch_wait_s=0.1,
+        batch_bounds=batch_bounds,
     )
     places = iter(range(1_000_000))
     admission = Admission(
@@ -105,7 +111,6 @@ def waist(
         scheduling=scheduling,
         loads=loads,
         rejoin=Rejoin(bytes_max=scheduling.rejoin_bytes_max),
-        default_model="m",
         stream_timeout_s=timeouts.stream_timeout_seconds,
         refresh_models=HealthMonitor(pool=pool, clock=clock).refresh,
         tell=records.append if tell is None else tell,

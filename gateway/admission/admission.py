@@ -13,6 +13,7 @@ import attrs
 
 from gateway.admission.classes import class_of, flow_of
 from gateway.admission.reservations import Held, Place, Reservations
+from gateway.backends.base import unsupported_as_written
 from gateway.config.schema import Queue, Scheduling, Timeouts
 from gateway.core.errors import (
     DeadlineUnmeetable,
@@ -22,7 +23,7 @@ from gateway.core.errors import (
     ShuttingDown,
     UnsupportedParameter,
 )
-from gateway.core.messages import GenerateRequest
+from gateway.core.messages import Request
 from gateway.core.ticket import Caller, Forecast, Hints, Ticket
 from gateway.pool.pool import Pool
 from gateway.pool.upstream import Upstream
@@ -128,7 +129,7 @@ class Admission:
 
     def admit(
         self,
-        request: GenerateRequest,
+        request: Request,
         *,
         caller: Caller,
         hints: Hints,
@@ -160,7 +161,7 @@ class Admission:
 
     def forecast(
         self,
-        request: GenerateRequest,
+        request: Request,
         *,
         caller: Caller,
         hints: Hints,
@@ -194,7 +195,7 @@ class Admission:
 
     def _decide(
         self,
-        request: GenerateRequest,
+        request: Request,
         *,
         caller: Caller,
         hints: Hints,
@@ -223,7 +224,7 @@ class Admission:
         return Decision(ticket=ticket, outlook=outlook, held=held, place=place, crowded=crowded)
 
     def _ticket(
-        self, request: GenerateRequest, caller: Caller, hints: Hints, request_id: str, now: float
+        self, request: Request, caller: Caller, hints: Hints, request_id: str, now: float
     ) -> Ticket:
         return Ticket(
             request_id=request_id,
@@ -317,10 +318,11 @@ def _key(ticket: Ticket, hints: Hints) -> tuple[str, bytes]:
 
 
 def _require_honoured(
-    request: GenerateRequest, ignored: Collection[str], serving: Sequence[Upstream]
+    request: Request, ignored: Collection[str], serving: Sequence[Upstream]
 ) -> None:
     """Somebody must honour every parameter."""
-    missing = [*ignored, *min((up.backend.unsupported(request) for up in serving), key=len)]
+    dropped = [unsupported_as_written(upstream.backend, request) for upstream in serving]
+    missing = [*ignored, *min(dropped, key=len)]
     if missing:
         raise UnsupportedParameter(
             f"Not supported here: {', '.join(missing)}. (The gateway runs with strict_params.)",

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
-from gateway.core.errors import Unauthorized
+from gateway.core.errors import NotPermitted, Unauthorized
 from gateway.core.ticket import ANONYMOUS, Caller
 
 _NOBODY: Final[Mapping[str, Caller]] = MappingProxyType({})
@@ -55,6 +55,15 @@ class Callers:
         if found is None:
             raise Unauthorized(_UNAUTHORIZED)
         return found
+
+
+def require_manager(caller: Caller) -> None:
+    """Raises NotPermitted when models are not this caller's to manage."""
+    if not caller.manage_models:
+        raise NotPermitted(
+            "This key may not manage models: [callers.NAME] of the gateway's configuration"
+            " would have to say `manage_models = true`."
+        )
 
 
 def _bearer(value: str) -> str:

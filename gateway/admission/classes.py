@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from gateway.core.messages import GenerateRequest, Role, ServiceTier
+from gateway.core.messages import GenerateRequest, Request, Role, ServiceTier
 from gateway.core.ticket import Caller, Hints, Priority
 
 _TIERS: Final[Mapping[ServiceTier, Priority]] = {
@@ -13,7 +13,7 @@ _TIERS: Final[Mapping[ServiceTier, Priority]] = {
 
 
 def class_of(
-    request: GenerateRequest, caller: Caller, hints: Hints, background_prompts: tuple[str, ...]
+    request: Request, caller: Caller, hints: Hints, background_prompts: tuple[str, ...]
 ) -> Priority:
     """The class of a request.
 
@@ -28,16 +28,24 @@ def class_of(
             by itself, for the title of a chat or its tags. That is always batch,
             or a user's next message would wait behind the title of the last one.
     """
-    last = request.messages[-1]
-    if background_prompts and last.role is Role.USER and last.text.startswith(background_prompts):
-        return Priority.BATCH
     wish = hints.priority
-    if request.service_tier is not None:
-        tier = _TIERS[request.service_tier]
-        wish = tier if wish is None else max(wish, tier)
+    if isinstance(request, GenerateRequest):
+        if background_prompts and _asked_last(request).startswith(background_prompts):
+            return Priority.BATCH
+        if request.service_tier is not None:
+            tier = _TIERS[request.service_tier]
+            wish = tier if wish is None else max(wish, tier)
     if wish is None:
         return caller.priority
     return max(wish, min(caller.priority, caller.priority_max))
+
+
+def _asked_last(request: GenerateRequest) -> str:
+    """What a user has said last; "" where somebody else has."""
+    if not request.messages:
+        return request.prompts[-1].text if request.prompts else ""
+    last = request.messages[-1]
+    return last.text if last.role is Role.USER else ""
 
 
 def flow_of(caller: Caller, hints: Hints) -> str:

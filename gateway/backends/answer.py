@@ -45,7 +45,8 @@ class AnswerStream:
     Args:
         exchange: Not entered yet.
         refuse: The error that a status other than 200 means.
-        require: Asked before anything is sent; raises what speaks against it.
+        require: Asked before anything is sent; raises what speaks against it, or gives
+            an exchange that is entered instead.
         max_tokens: An engine that sends far more is cut off there.
     """
 
@@ -65,7 +66,7 @@ class AnswerStream:
         reader: AnswerReader,
         *,
         refuse: Callable[[Exchange], Awaitable[GatewayError]],
-        require: Callable[[], Awaitable[None]] | None = None,
+        require: Callable[[], Awaitable[Exchange | None]] | None = None,
         max_tokens: int | None,
     ) -> None:
         self._exchange = exchange
@@ -78,7 +79,7 @@ class AnswerStream:
 
     async def __aenter__(self) -> Self:
         if self._require is not None:
-            await self._require()
+            self._exchange = await self._require() or self._exchange
         exchange = self._exchange
         await exchange.__aenter__()
         if exchange.status != 200:

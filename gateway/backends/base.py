@@ -12,7 +12,15 @@ from typing import Final, Protocol
 
 import attrs
 
-from gateway.core.messages import Event, Finished, GenerateRequest
+from gateway.backends.tokenizing import Tokenizer
+from gateway.core.messages import (
+    Embeddings,
+    EmbedRequest,
+    Event,
+    Finished,
+    GenerateRequest,
+    Request,
+)
 
 OWNER_DEFAULT: Final = "gateway"
 
@@ -32,6 +40,10 @@ class ModelInfo:
         context_length_max: Tokens that the model was trained for.
         loaded: None when the engine doesn't say.
         capabilities: The engine's words: completion, tools, vision, thinking, embedding…
+        alias_of: The engine's own name of it, where callers know it by another.
+        format: Of its file, such as gguf; "" when the engine doesn't say, and so below.
+        parameter_count: How many numbers it consists of.
+        quantization: How these are stored, such as Q4_K_M.
     """
 
     id: str
@@ -42,6 +54,10 @@ class ModelInfo:
     loaded: bool | None = None
     size_bytes: int | None = None
     capabilities: tuple[str, ...] = ()
+    alias_of: str = ""
+    format: str = ""
+    parameter_count: int | None = None
+    quantization: str = ""
 
 
 @attrs.frozen
@@ -87,12 +103,17 @@ class InferenceBackend(Protocol):
         """ollama, openai, llamacpp or echo."""
         ...
 
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        """What it tells of its vocabulary; None where it tells nothing."""
+        ...
+
     def canonical(self, model: str) -> str:
         """The engine's spelling of a model's name (`llama3.2` is `llama3.2:latest` to Ollama)."""
         ...
 
-    def unsupported(self, request: GenerateRequest) -> tuple[str, ...]:
-        """Names of `request.params` that this engine can't honour, in wire spelling."""
+    def unsupported(self, request: Request) -> tuple[str, ...]:
+        """Names of `request.params` that this engine can't honour."""
         ...
 
     def open(self, request: GenerateRequest) -> AbstractAsyncContextManager[EventStream]:
@@ -110,6 +131,17 @@ class InferenceBackend(Protocol):
             UpstreamFailed, UpstreamBadResponse: Any other status, a redirect, garbage.
             ModelNotFound, ContextLengthExceeded, BackendRefusedRequest: As it says.
             RequestTimeout: Nothing came within the first-byte timeout.
+        """
+        ...
+
+    async def embed(self, request: EmbedRequest) -> Embeddings:
+        """A vector for each input, in order; those of many inputs by several calls of the engine.
+
+        Being cancelled closes the connection, which makes the engine stop.
+
+        Raises:
+            As `open` on entering. What is wrong with one input fails all of them, as
+            ContextLengthExceeded, InvalidRequest or BackendRefusedRequest.
         """
         ...
 
@@ -136,6 +168,21 @@ class InferenceBackend(Protocol):
         """
         ...
 
+    async def unload(self, model: str) -> None:
+        """Put the model out of memory; what runs on it ends first.
+
+        Raises:
+            NotSupported: It keeps what it has in memory.
+            As `probe`.
+        """
+        ...
+
     async def close(self) -> None:
         """Give back connections and children."""
         ...
+
+
+def unsupported_as_written(backend: InferenceBackend, request: Request) -> tuple[str, ...]:
+    """What an engine can't honour of a request, each by the name that its caller gave it."""
+    names = backend.unsupported(request)
+    return tuple(request.wire_names.get(name, name) for name in names)

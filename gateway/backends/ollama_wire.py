@@ -10,21 +10,13 @@ from typing import Any, Final
 
 import msgspec
 
+from gateway.backends.ollama_lines import LinesReader, broke_off, finished, unreadable
 from gateway.backends.pieces import Logprob, arguments_text, logprobs
-from gateway.backends.refusals import overflow
-from gateway.backends.values import natural, seconds
 from gateway.core import jsonio
-from gateway.core.errors import (
-    InvalidRequest,
-    UpstreamBadResponse,
-    UpstreamDisconnected,
-    UpstreamFailed,
-)
+from gateway.core.errors import InvalidRequest, UpstreamFailed
 from gateway.core.jsonio import Json, LineDecoder
 from gateway.core.messages import (
     Event,
-    Finished,
-    FinishReason,
     GenerateRequest,
     JsonSchema,
     Message,
@@ -32,11 +24,8 @@ from gateway.core.messages import (
     ReasoningDelta,
     Role,
     TextDelta,
-    Timings,
     ToolCallDelta,
-    Usage,
 )
-from gateway.dialects.framing import LineSplitter
 
 # --- What is asked ------------------------------------------------------------
 
@@ -86,26 +75,14 @@ def unsupported(request: GenerateRequest) -> tuple[str, ...]:
 def chat_body(request: GenerateRequest, model: str) -> bytes:
     """The body for /api/chat.
 
-    Always streamed: that is how silence and a caller who left are noticed. What
-    the caller did not set is not sent, so that the Modelfile's value holds.
-
     Raises:
         InvalidRequest: An earlier tool call's arguments are not a JSON object.
     """
     body: dict[str, Json] = {
         "model": model,
         "messages": _messages(request.messages),
-        "stream": True,
-        # By default Ollama drops the oldest messages of a long prompt, and goes
-        # on doing so while the answer grows (ollama#4967, #2208).
-        "truncate": False,
-        "shift": False,
+        **common_fields(request),
     }
-    if options := _options(request):
-        body["options"] = options
-    for name in _TOP_EXTENSIONS:
-        if name in request.extensions:
-            body[name] = request.extensions[name]
     if request.tools and request.tool_choice != "none":
         body["tools"] = [
             {
@@ -118,6 +95,27 @@ def chat_body(request: GenerateRequest, model: str) -> bytes:
             }
             for tool in request.tools
         ]
+    return jsonio.dumps(body)
+
+
+def common_fields(request: GenerateRequest) -> dict[str, Json]:
+    """What the bodies of chats and of completions have alike.
+
+    Always streamed: that is how silence and a caller who left are noticed. What
+    the caller did not set is not sent, so that the Modelfile's value holds.
+    """
+    body: dict[str, Json] = {
+        "stream": True,
+        # By default Ollama drops the oldest messages of a long prompt, and goes
+        # on doing so while the answer grows (ollama#4967, #2208).
+        "truncate": False,
+        "shift": False,
+    }
+    if options := _options(request):
+        body["options"] = options
+    for name in _TOP_EXTENSIONS:
+        if name in request.extensions:
+            body[name] = request.extensions[name]
     if request.output_format is not None:
         body["format"] = (
             request.output_format.schema
@@ -125,16 +123,25 @@ def chat_body(request: GenerateRequest, model: str) -> bytes:
             else "json"
         )
     if request.reasoning_effort is not None:
-        body["think"] = _THINK[request.reasoning_effort]
+        # Said as Ollama's own clients say it: not every model knows of levels.
+        body["think"] = request.extensions.get("think", _THINK[request.reasoning_effort])
     if request.logprobs is not None:
         body["logprobs"] = True
         body["top_logprobs"] = request.logprobs
+    return body
+
+
+def load_body(model: str, *, num_ctx: int | None = None) -> bytes:
+    """The body for /api/generate that brings the model into memory and asks for no answer."""
+    body: dict[str, Json] = {"model": model, "stream": False}
+    if num_ctx is not None:
+        body["options"] = {"num_ctx": num_ctx}
     return jsonio.dumps(body)
 
 
-def load_body(model: str) -> bytes:
-    """The body for /api/generate that brings the model into memory and asks for no answer."""
-    return jsonio.dumps({"model": model, "stream": False})
+def unload_body(model: str) -> bytes:
+    """The body for /api/generate that puts the model out of memory."""
+    return jsonio.dumps({"model": model, "keep_alive": 0, "stream": False})
 
 
 def _options(request: GenerateRequest) -> dict[str, Json]:
@@ -224,26 +231,10 @@ class _Line(msgspec.Struct, gc=False):
     logprobs: list[Logprob] | None = None
 
 
-class _Done(msgspec.Struct, gc=False):
-    """What the last line adds. Engines disagree on these; none may break an answer."""
-
-    done_reason: Any = None
-    total_duration: Any = None
-    load_duration: Any = None
-    prompt_eval_count: Any = None
-    prompt_eval_cached_count: Any = None
-    prompt_eval_duration: Any = None
-    eval_count: Any = None
-    eval_duration: Any = None
-
-
 _line = LineDecoder(_Line)
-_done = LineDecoder(_Done)
-
-_NS: Final = 1e-9
 
 
-class ChatReader:
+class ChatReader(LinesReader):
     """Reads the NDJSON of one answer.
 
     Args:
@@ -251,33 +242,9 @@ class ChatReader:
     """
 
     def __init__(self, *, line_bytes_max: int, new_id: Callable[[], str]) -> None:
-        self._lines = LineSplitter(line_bytes_max)
+        super().__init__(line_bytes_max=line_bytes_max)
         self._new_id = new_id
         self._calls = 0
-        self._any = False
-
-    def feed(self, data: bytes) -> list[Event]:
-        try:
-            return self._events(self._lines.feed(data))
-        except ValueError as error:
-            raise _unreadable() from error
-
-    def end(self) -> list[Event]:
-        # Not every last line has an end of its own.
-        if rest := self._lines.rest.strip():
-            try:
-                events = self._events([rest])
-            except ValueError as error:
-                raise _unreadable() from error
-            if events and isinstance(events[-1], Finished):
-                return events
-        if not self._any:
-            raise UpstreamBadResponse("The model's engine sent an empty answer.")
-        # Also how Ollama ends an answer that repeats itself: without a word.
-        raise UpstreamDisconnected("The model's engine ended its answer midway.")
-
-    def salvage(self) -> list[Event]:
-        return []
 
     def _events(self, lines: list[bytes]) -> list[Event]:
         events: list[Event] = []
@@ -299,7 +266,7 @@ class ChatReader:
             self._read(record, events)
             if record.done:
                 line = [line for line in lines if line][index]
-                events.append(self._finish(_done(line)))
+                events.append(finished(line, called=self._calls > 0))
                 break
         if record is not None:
             self._any = True
@@ -307,10 +274,7 @@ class ChatReader:
 
     def _read(self, record: _Line, events: list[Event]) -> None:
         if record.error is not None:
-            text = record.error if isinstance(record.error, str) else repr(record.error)
-            if found := overflow(text):
-                raise found.error()
-            raise UpstreamFailed("The model's engine broke off with an error.")
+            raise broke_off(record.error)
         message = record.message
         if message is None:
             if not record.done:
@@ -332,29 +296,6 @@ class ChatReader:
             )
             self._calls += 1
 
-    def _finish(self, done: _Done) -> Finished:
-        if done.done_reason == "length":
-            reason = FinishReason.LENGTH
-        elif self._calls:
-            reason = FinishReason.TOOL_CALLS
-        else:
-            # "stop", and "load" where there was nothing to answer.
-            reason = FinishReason.STOP
-        return Finished(
-            reason,
-            Usage(
-                prompt=natural(done.prompt_eval_count) or 0,
-                completion=natural(done.eval_count) or 0,
-                cached=natural(done.prompt_eval_cached_count),
-            ),
-            Timings(
-                total_s=seconds(done.total_duration, _NS),
-                load_s=seconds(done.load_duration, _NS),
-                prefill_s=seconds(done.prompt_eval_duration, _NS),
-                decode_s=seconds(done.eval_duration, _NS),
-            ),
-        )
-
 
 def read_loaded(answer: bytes) -> None:
     """The answer to `load_body`.
@@ -366,12 +307,8 @@ def read_loaded(answer: bytes) -> None:
     try:
         line = _line(answer)
     except ValueError as error:
-        raise _unreadable() from error
+        raise unreadable() from error
     if line.error is not None:
         raise UpstreamFailed("The model's engine could not load the model.")
     if not line.done:
-        raise _unreadable()
-
-
-def _unreadable() -> UpstreamBadResponse:
-    return UpstreamBadResponse("The answer of the model's engine can't be read.")
+        raise unreadable()

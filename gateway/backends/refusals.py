@@ -33,11 +33,12 @@ _OVERFLOW: Final = re.compile(
     r"|exceeds? the available context size"
     r"|context_length_exceeded"
     r"|context length is (?:only )?\d"
+    r"|is too large to process"
 )
 # `\W` also covers the escapes where JSON stands in a JSON string.
 _PROMPT_TOKENS: Final = (
     re.compile(r"n_prompt_tokens\W{1,8}(\d{1,12})"),
-    re.compile(r"request \((\d{1,12}) tokens\)"),
+    re.compile(r"(?:request|input) \((\d{1,12}) tokens\)"),
     re.compile(r"(\d{1,12}) in the messages"),
     re.compile(r"(\d{1,12}) input tokens"),
     re.compile(r"(?:resulted in|requested) (\d{1,12})"),
@@ -46,15 +47,23 @@ _CONTEXT_TOKENS: Final = (
     re.compile(r"n_ctx\W{1,8}(\d{1,12})"),
     re.compile(r"context size \((\d{1,12}) tokens\)"),
     re.compile(r"context length is (?:only )?(\d{1,12})"),
+    re.compile(r"batch size: (\d{1,12})"),
 )
 
+_FULL: Final = "Context size has been exceeded"
+"""llama.cpp's, where several requests together do not fit in a context that they share."""
+
 _INCAPABLE: Final = re.compile(
-    r"does not support (tools|thinking|vision|images?|multimodal|chat|generate|completion)"
+    r"does not support (tools|thinking|insert|vision|images?|multimodal|chat|generate|completion)"
+    r"|does not support (embeddings?|matryoshka)"
     r"|(image) input is not supported"
+    r"|(pooling type 'none')",
+    re.IGNORECASE,
 )
 _INCAPABLE_OF: Final = {
     "tools": "This model can't call tools.",
     "thinking": "This model can't reason before it answers; leave the reasoning effort out.",
+    "insert": "This model can't fill in the middle; leave the suffix out.",
     "vision": "This model can't read images.",
     "image": "This model can't read images.",
     "images": "This model can't read images.",
@@ -62,6 +71,10 @@ _INCAPABLE_OF: Final = {
     "chat": "This model can't chat; it may be made for embeddings.",
     "generate": "This model can't complete text; it may be made for embeddings.",
     "completion": "This model can't complete text; it may be made for embeddings.",
+    "embedding": "This model can't embed.",
+    "embeddings": "This model can't embed.",
+    "pooling type 'none'": "This model can't embed.",
+    "matryoshka": "This model's vectors can't be shortened; leave the dimensions out.",
 }
 
 _UNREADABLE: Final = re.compile(
@@ -71,21 +84,28 @@ _UNREADABLE: Final = re.compile(
 )
 
 
-def refusal(status: int, text: str, *, retry_after: str = "") -> GatewayError:
+def refusal(
+    status: int, text: str, *, retry_after: str = "", param: str = "messages"
+) -> GatewayError:
     """What an error status, with the text of its body, means.
 
     Args:
         status: Any but 200.
         retry_after: The engine's header of that name.
+        param: What the prompt is called.
     """
     if status in _BUSY:
         return UpstreamBusy(
             "The model's engine has too much to do.", retry_after_s=_seconds(retry_after)
         )
     if found := overflow(text):
-        return found.error()
+        return found.error(param)
+    if _FULL in text:
+        return UpstreamBusy(
+            "The model's engine has no room left for this.", retry_after_s=COME_BACK_S
+        )
     if match := _INCAPABLE.search(text):
-        return BackendRefusedRequest(_INCAPABLE_OF[match[1] or match[2]])
+        return BackendRefusedRequest(_INCAPABLE_OF[_of(match)])
     if status in _ON_THE_REQUEST or (status == 500 and _UNREADABLE.search(text)):
         return BackendRefusedRequest("The model's engine can't serve this request as it is.")
     return UpstreamFailed("The model's engine answered with an error.")
@@ -103,26 +123,31 @@ class Overflow:
     prompt: int | None = None
     context: int | None = None
 
-    def error(self) -> ContextLengthExceeded:
+    def error(self, param: str = "messages") -> ContextLengthExceeded:
+        """`param` is what the prompt is called."""
         prompt, context = self.prompt, self.context
+        what = "An input" if param == "input" else "The prompt"
         if context is None:
-            message = "The prompt is longer than the context of this model."
+            message = f"{what} is longer than the context of this model."
         elif prompt is None:
             # It was refused without being counted, but it was refused.
             message = (
-                f"The prompt has at least {context + 1} tokens; the context of this model is"
+                f"{what} has at least {context + 1} tokens; the context of this model is"
                 f" {context} tokens."
             )
         elif prompt > context:
+            message = f"{what} has {prompt} tokens; the context of this model is {context} tokens."
+        elif param == "input":
             message = (
-                f"The prompt has {prompt} tokens; the context of this model is {context} tokens."
+                f"{what} of {prompt} tokens leaves no room in the context of this model, {context}"
+                " tokens."
             )
         else:
             message = (
                 f"The prompt of {prompt} tokens and the longest answer asked for do not fit in"
                 f" the context of this model, {context} tokens."
             )
-        return ContextLengthExceeded(message, param="messages")
+        return ContextLengthExceeded(message, param=param)
 
 
 def overflow(text: str) -> Overflow | None:
@@ -130,6 +155,12 @@ def overflow(text: str) -> Overflow | None:
     if not _OVERFLOW.search(text):
         return None
     return Overflow(prompt=_number(_PROMPT_TOKENS, text), context=_number(_CONTEXT_TOKENS, text))
+
+
+def _of(match: re.Match[str]) -> str:
+    """The one group that has matched."""
+    words: list[str] = [group for group in match.groups() if group]
+    return words[0].lower()
 
 
 async def read_error(exchange: Exchange) -> str:

@@ -2,8 +2,8 @@
 
 The child reads one line of settings from stdin, whose end tells it that nobody
 needs it any more. It writes one line of JSON to stdout: `{"url": …}` when it
-serves, or `{"error": …}` before it ends. What it writes to stderr goes to the
-debug log.
+serves, with an `embeddings_url` where these are served elsewhere, or
+`{"error": …}` before it ends. What it writes to stderr goes to the debug log.
 
 A child that ends is started again after 0.5 s, then twice as long each time up
 to 30 s; one that served for a minute has earned a fresh beginning.
@@ -48,7 +48,8 @@ class Supervisor:
         command: The program and its arguments; no shell is involved.
         settings: The line for the child's stdin. May hold secrets, as arguments may not.
         label: What it serves, for the log.
-        on_ready: Told the URL each time that the child begins to serve.
+        on_ready: Told the URLs, of text and of embeddings, each time that the child
+            begins to serve.
         on_change: Told each change of state, in words for a terminal.
     """
 
@@ -59,7 +60,7 @@ class Supervisor:
         settings: bytes,
         label: str,
         clock: Clock,
-        on_ready: Callable[[str], None],
+        on_ready: Callable[[str, str], None],
         on_change: Callable[[str], None] | None = None,
     ) -> None:
         self._command = tuple(command)
@@ -139,7 +140,7 @@ class Supervisor:
         served_s = 0.0
         try:
             async with self._clock.timeout_at(self._started_at + READY_TIMEOUT_S):
-                url = await asyncio.shield(child.ready)
+                url, embeddings_url = await asyncio.shield(child.ready)
         except TimeoutError:
             code = await self._end(child)
             self._fault(f"{self._label} was not ready in {READY_TIMEOUT_S:g} s", code)
@@ -151,7 +152,7 @@ class Supervisor:
             self._load_s = ready_at - self._started_at
             if not self._closing.is_set():
                 self.url = url
-                self._on_ready(url)
+                self._on_ready(url, embeddings_url)
                 self._tell(logging.INFO, f"{self._label} is ready after {self._load_s:.1f} s")
             code = await asyncio.shield(child.ended)
             self.url = None
@@ -192,6 +193,7 @@ class ChildFailed(Exception):
 
 class _Ready(msgspec.Struct):
     url: str | None = None
+    embeddings_url: str | None = None
     error: str | None = None
 
 
@@ -199,13 +201,14 @@ class _Child(asyncio.SubprocessProtocol):
     """What one child says, and when it ends.
 
     Attributes:
-        ready: Its URL; ChildFailed when it says why not, talks nonsense, or falls silent.
+        ready: Its URLs, of text and of embeddings; ChildFailed when it says why not,
+            talks nonsense, or falls silent.
         ended: Its exit code; a negative one is a signal.
     """
 
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
-        self.ready: asyncio.Future[str] = loop.create_future()
+        self.ready: asyncio.Future[tuple[str, str]] = loop.create_future()
         self.ended: asyncio.Future[int] = loop.create_future()
         # A child that nobody asks about any more may still fail.
         self.ready.add_done_callback(lambda ready: ready.cancelled() or ready.exception())
@@ -274,7 +277,7 @@ class _Child(asyncio.SubprocessProtocol):
         try:
             if len(line) > _LINE_BYTES_MAX:
                 raise ChildFailed("it said too much")
-            self.ready.set_result(_url(line))
+            self.ready.set_result(_urls(line))
         except ChildFailed as error:
             self.ready.set_exception(error)
 
@@ -292,7 +295,7 @@ class _Child(asyncio.SubprocessProtocol):
                 _log.debug("engine: said enough; the rest is not logged")
 
 
-def _url(line: bytes) -> str:
+def _urls(line: bytes) -> tuple[str, str]:
     """Raises ChildFailed."""
     try:
         said = msgspec.convert(jsonio.loads(line), _Ready)
@@ -302,7 +305,7 @@ def _url(line: bytes) -> str:
         raise ChildFailed(said.error)
     if said.url is None:
         _nonsense()
-    return said.url
+    return said.url, said.embeddings_url or said.url
 
 
 def _nonsense() -> NoReturn:

@@ -12,6 +12,7 @@ from gateway.config.addresses import is_host, is_host_header, is_loopback, is_or
 from gateway.config.effective import DEFAULT_CALLER, api_keys, callers
 from gateway.config.keys import Key, dotted, quoted
 from gateway.config.mistakes import Mistake
+from gateway.config.model_checks import model_names, model_settings
 from gateway.config.schema import Backend, Config
 from gateway.core.ticket import ANONYMOUS
 
@@ -186,6 +187,8 @@ CHECKS: Final[tuple[Callable[[Config], Iterator[Mistake]], ...]] = (
     caller_keys,
     caller_settings,
     request_texts,
+    model_names,
+    model_settings,
     engines,
     bounds_in_order,
 )

@@ -2,11 +2,14 @@
 
 from typing import Final
 
-from gateway.config.schema import CallerSettings, Config
+from gateway.config.schema import CallerSettings, Config, ModelSettings
 from gateway.core.ticket import ANONYMOUS, Caller, Priority
 
 DEFAULT_CALLER: Final = "default"
 """The name that auth.api_key has in logs and metrics."""
+
+DEFAULT_MODEL: Final = "default"
+"""The model name that stands for the default model."""
 
 _USUAL: Final = CallerSettings()
 
@@ -30,6 +33,27 @@ def callers(config: Config) -> dict[str, Caller]:
     return {name: _caller(name, config.callers.get(name, _USUAL)) for name in names}
 
 
+def untagged(name: str) -> str:
+    """A model's name without the tag that is meant where there is none."""
+    return name.removesuffix(":latest")
+
+
+def model_behind(name: str, settings: ModelSettings, default_model: str) -> str:
+    """What runs when this name is asked for. One step: it is never an alias itself."""
+    if settings.target == DEFAULT_MODEL:
+        return default_model
+    return settings.target or name
+
+
+def contexts(config: Config) -> dict[str, int]:
+    """Model → tokens to allocate for it, of each for which `num_ctx` is configured."""
+    return {
+        model_behind(name, settings, config.generation.default_model): settings.num_ctx
+        for name, settings in config.models.items()
+        if settings.num_ctx
+    }
+
+
 def bind_address(config: Config) -> tuple[str, int]:
     """Host and port to listen on; without a key only this machine is served."""
     host = config.server.host or ("0.0.0.0" if api_keys(config) else "127.0.0.1")
@@ -43,4 +67,5 @@ def _caller(name: str, settings: CallerSettings) -> Caller:
         priority_max=Priority[settings.priority_max.upper()],
         weight=settings.weight,
         user_header=settings.user_header,
+        manage_models=settings.manage_models,
     )

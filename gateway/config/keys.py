@@ -1,13 +1,14 @@
 """The schema as paths: which keys there are, what each holds, how each is written.
 
-A key is a tuple of names, `("queue", "max_queue_size")`. Three tables, `auth.keys`,
-`callers` and `upstreams`, hold names that the operator picks; where the schema
-means any name, the path says NAME.
+A key is a tuple of names, `("queue", "max_queue_size")`. Four tables, `auth.keys`,
+`callers`, `models` and `upstreams`, hold names that the operator picks; where the
+schema means any name, the path says NAME.
 """
 
 import re
 from collections.abc import Iterator
 from difflib import get_close_matches
+from types import NoneType
 from typing import Any, Final, get_args, get_origin
 
 import attrs
@@ -27,7 +28,7 @@ class Setting:
 
     Attributes:
         key: Its path, with NAME where the operator picks the name.
-        type: What it holds, as the schema says it.
+        type: What it holds, as the schema says it, but for the None of what is unset.
         secret: Never shown. The schema marks it by `repr=False`.
     """
 
@@ -43,7 +44,15 @@ def _settings_below(key: Key, type_: Any, secret: bool) -> Iterator[Setting]:
     elif get_origin(type_) is dict:
         yield from _settings_below((*key, NAME), get_args(type_)[1], secret)
     else:
-        yield Setting(key=key, type=type_, secret=secret)
+        yield Setting(key=key, type=present(type_), secret=secret)
+
+
+def present(type_: Any) -> Any:
+    """The type of what is there: `float` of `float | None`."""
+    if NoneType not in get_args(type_):
+        return type_
+    (type_,) = (arg for arg in get_args(type_) if arg is not NoneType)
+    return type_
 
 
 SETTINGS: Final = tuple(_settings_below((), Config, secret=False))
@@ -92,14 +101,16 @@ def _fits(pattern: Key, key: Key) -> bool:
 
 def dotted(key: Key) -> str:
     """A key as TOML writes it."""
-    return ".".join(map(_name_words, key))
+    # A model's name has forms of its own, and nobody puts a key in its place.
+    characters_max = _SHOWN_CHARACTERS_MAX if key[:1] == ("models",) else 8
+    return ".".join(_name_words(name, characters_max) for name in key)
 
 
-def _name_words(name: str) -> str:
+def _name_words(name: str, characters_max: int) -> str:
     # An API key can stand where a name belongs: of what is no plain name, no
     # more is shown than it takes to find it.
     if not _PLAIN_NAME.fullmatch(name):
-        return quoted(name, characters_max=8)
+        return quoted(name, characters_max)
     return quoted(name) if "." in name else name
 
 

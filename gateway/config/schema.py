@@ -7,9 +7,10 @@ shows each with its default, and a test holds the two together.
 from typing import Any, Final, Literal
 
 import attrs
-from attrs.validators import ge, gt, in_, le, max_len, min_len
+from attrs.validators import ge, gt, in_, le, max_len, min_len, optional
 
 MIB: Final = 1024 * 1024
+INT32_MAX: Final = 2**31 - 1
 
 _positive = gt(0)
 _positive_s = gt(0.0)
@@ -47,7 +48,7 @@ class Server:
     """Browser origins that may send requests; none by default, `*` is refused."""
 
     metrics_public: bool = False
-    """Serve /metrics without a key to anybody who reaches the port (loopback always may)."""
+    """Serve /metrics, /ready, /docs, /openapi.json without a key to all (loopback always may)."""
 
     shutdown_grace_seconds: float = attrs.field(default=30.0, validator=_positive_s)
     """After SIGTERM: how long what was accepted may take to end."""
@@ -82,6 +83,12 @@ class Queue:
 
     batch_wait_ms: float = attrs.field(default=100.0, validator=[ge(0.0), le(60_000.0)])
     """How long the worker collects while every slot is busy; never waited while one is free."""
+
+    embed_batch_items_max: int = attrs.field(default=64, validator=[ge(1), le(2048)])
+    """Texts of waiting embedding requests that go into one call of the engine; 1: never joined."""
+
+    embed_batch_chars_max: int = attrs.field(default=32_768, validator=_not_negative)
+    """Characters of all texts in such a call."""
 
     retry_after_max_seconds: float = attrs.field(default=120.0, validator=[ge(1.0), le(86_400.0)])
     """The longest Retry-After of a refusal; SDKs give up above 120."""
@@ -146,6 +153,8 @@ class Scheduling:
         "x-openwebui-chat-id",
         "x-session-id",
         "x-conversation-id",
+        "x-session-affinity",
+        "x-claude-code-session-id",
     )
     """Headers that name a conversation."""
 
@@ -175,6 +184,9 @@ class CallerSettings:
 
     user_header: str = attrs.field(default="", validator=max_len(64))
     """Header in which it names its end users, such as X-OpenWebUI-User-Id; each has a share."""
+
+    manage_models: bool = False
+    """May pull, push, create, copy, delete and unload Ollama's models."""
 
 
 @attrs.frozen(kw_only=True)
@@ -274,6 +286,87 @@ class Generation:
 
 
 @attrs.frozen(kw_only=True)
+class ModelOptions:
+    """How tokens are drawn where the caller does not say; unset: as the model has it."""
+
+    temperature: float | None = attrs.field(default=None, validator=optional([ge(0.0), le(2.0)]))
+    """0 for the likeliest token always; the higher, the more surprising."""
+
+    top_p: float | None = attrs.field(default=None, validator=optional([gt(0.0), le(1.0)]))
+    """Draw from the likeliest tokens that together have this probability."""
+
+    top_k: int | None = attrs.field(default=None, validator=optional([ge(-1), le(INT32_MAX)]))
+    """Draw from so many of the likeliest tokens."""
+
+    min_p: float | None = attrs.field(default=None, validator=optional([ge(0.0), le(1.0)]))
+    """Draw no token that is less likely than this part of the likeliest."""
+
+    seed: int | None = None
+    """Where the dice begin: the same request has the same answer, as far as the engine can."""
+
+    stop: tuple[str, ...] = ()
+    """Up to 4 texts; each ends the answer where it appears."""
+
+    presence_penalty: float | None = attrs.field(
+        default=None, validator=optional([ge(-2.0), le(2.0)])
+    )
+    """Against tokens that have appeared at all."""
+
+    frequency_penalty: float | None = attrs.field(
+        default=None, validator=optional([ge(-2.0), le(2.0)])
+    )
+    """Against tokens, the more often they have appeared."""
+
+    repeat_penalty: float | None = attrs.field(
+        default=None, validator=optional([gt(0.0), le(10.0)])
+    )
+    """Against tokens that have appeared lately; 1: none."""
+
+    repeat_last_n: int | None = attrs.field(
+        default=None, validator=optional([ge(-1), le(INT32_MAX)])
+    )
+    """How many tokens back repeat_penalty looks; -1: the whole context."""
+
+    typical_p: float | None = attrs.field(default=None, validator=optional([ge(0.0), le(1.0)]))
+    """Draw from tokens that are about as surprising as expected."""
+
+    num_keep: int | None = attrs.field(default=None, validator=optional([ge(-1), le(INT32_MAX)]))
+    """Tokens of the prompt that Ollama keeps should it ever cut one."""
+
+    mirostat: int | None = attrs.field(default=None, validator=optional([ge(0), le(2)]))
+    """Keep the surprise level: 0 off, 1 or 2 the version of it."""
+
+    mirostat_tau: float | None = attrs.field(default=None, validator=optional([ge(0.0), le(1e6)]))
+    """The level that mirostat keeps."""
+
+    mirostat_eta: float | None = attrs.field(default=None, validator=optional([ge(0.0), le(1e6)]))
+    """How fast mirostat corrects it."""
+
+
+@attrs.frozen(kw_only=True)
+class ModelSettings:
+    """What one model name means, in every API. The name itself may be made up."""
+
+    target: str = attrs.field(default="", validator=max_len(256))
+    """The model that runs when this name is asked for, or `default`; empty: the name itself."""
+
+    num_ctx: int = attrs.field(default=0, validator=[ge(0), le(1_048_576)])
+    """Tokens that Ollama allocates for the model, whatever a caller asks; 0: Ollama's choice."""
+
+    keep_alive: str = attrs.field(default="", validator=max_len(64))
+    """How long it stays in memory, such as 30m, or -1m for ever; a caller may say otherwise."""
+
+    max_tokens: int = attrs.field(default=0, validator=_not_negative)
+    """Tokens of any answer; a larger wish is cut to this; 0: generation.max_tokens_max alone."""
+
+    system: str = attrs.field(default="", validator=max_len(65_536))
+    """Said to the model before all else, also before a caller's own system message."""
+
+    options: ModelOptions = ModelOptions()
+    """How tokens are drawn where the caller does not say; unset: as the model has it."""
+
+
+@attrs.frozen(kw_only=True)
 class Backend:
     """One engine."""
 
@@ -340,6 +433,7 @@ class Config:
     timeouts: Timeouts = Timeouts()
     limits: Limits = Limits()
     generation: Generation = Generation()
+    models: dict[str, ModelSettings] = attrs.field(factory=dict)
     backend: Backend = Backend()
     upstreams: dict[str, Backend] = attrs.field(factory=dict)
     embedded: Embedded = Embedded()

@@ -24,11 +24,11 @@ from cattrs.errors import (
 from cattrs.gen import make_dict_structure_fn, override
 
 from gateway.config.environment import parse_text
-from gateway.config.keys import Key, dotted, names_in, nearest
+from gateway.config.keys import Key, dotted, names_in, nearest, present
 from gateway.config.mistakes import INT_MAX, INT_MIN, Document, Mistake
 from gateway.config.schema import Config, SlotCount
 
-_BOUND: Final = re.compile(r"must be (?P<sign>[<>]=?) (?P<bound>[0-9.]+)")
+_BOUND: Final = re.compile(r"must be (?P<sign>[<>]=?) (?P<bound>-?[0-9.]+)")
 _SIGNS: Final = {">": "above", ">=": "at least", "<": "below", "<=": "at most"}
 _UNITS: Final = {"_seconds": " of seconds", "_ms": " of milliseconds", "_bytes_max": " of bytes"}
 
@@ -164,12 +164,13 @@ def _field_hook(field: "attrs.Attribute[Any]", converter: Converter) -> Callable
 
 def _help(field: "attrs.Attribute[Any]", value: Any) -> str:
     """The unit, an example, and what to do about a number that stands in quotes."""
-    if field.type not in (int, float, bool, SlotCount):
+    type_ = present(field.type)
+    if type_ not in (int, float, bool, SlotCount):
         return ""
     words = next((unit for end, unit in _UNITS.items() if field.name.endswith(end)), "")
     if field.type in (int, float):
         words += f", such as {str(field.default).removesuffix('.0')}"
-    if isinstance(value, str) and not isinstance(parse_text(value, field.type), str):
+    if isinstance(value, str) and not isinstance(parse_text(value, type_), str):
         words += ", without quotes"
     return words
 

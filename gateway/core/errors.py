@@ -24,6 +24,9 @@ class GatewayError(Exception):
         param: The request parameter at fault, as a path such as
             `messages[2].content`.
         retry_after_s: Seconds until coming back can help; None where it can't.
+
+    Attributes:
+        shared: Another request has met the very same failure of an engine, and counts it.
     """
 
     status: ClassVar[int] = 500
@@ -42,6 +45,7 @@ class GatewayError(Exception):
         self.message = message
         self.param = param
         self.retry_after_s = retry_after_s
+        self.shared = False
         if reason is not None:
             self.reason = reason
 
@@ -59,6 +63,13 @@ class MalformedRequest(GatewayError):
     status = 400
     code = "invalid_json"
     reason = "invalid_json"
+
+
+class BadContentEncoding(MalformedRequest):
+    """A compressed body that is cut short, or is not what its Content-Encoding says."""
+
+    code = "invalid_content_encoding"
+    reason = "content_encoding"
 
 
 class BadHttp(GatewayError):
@@ -130,6 +141,14 @@ class OriginNotAllowed(Forbidden):
     reason = "origin"
 
 
+class NotPermitted(GatewayError):
+    """The key is right, but not for this."""
+
+    status = 403
+    code = "not_permitted"
+    reason = "not_permitted"
+
+
 class UnknownRoute(GatewayError):
     """No such URL."""
 
@@ -152,6 +171,14 @@ class RequestNotFound(GatewayError):
     status = 404
     code = "request_not_found"
     reason = "request_not_found"
+
+
+class ResponseNotFound(GatewayError):
+    """A response is asked for by its id, and none is kept."""
+
+    status = 404
+    code = "response_not_found"
+    reason = "response_not_found"
 
 
 class MethodNotAllowed(GatewayError):
@@ -211,7 +238,7 @@ class UnsupportedMediaType(GatewayError):
 
 
 class UnsupportedContentEncoding(UnsupportedMediaType):
-    """A compressed body: nothing is inflated here."""
+    """A body in a content coding, or in several, that nobody here undoes."""
 
     code = "unsupported_content_encoding"
     reason = "content_encoding"
@@ -223,6 +250,14 @@ class ExpectationFailed(GatewayError):
     status = 417
     code = "expectation_failed"
     reason = "bad_http"
+
+
+class NotSupported(GatewayError):
+    """A part of an API that nothing here can serve, or that no engine with this model has."""
+
+    status = 501
+    code = "not_supported"
+    reason = "not_supported"
 
 
 class TooManyConnections(GatewayError):

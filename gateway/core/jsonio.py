@@ -73,6 +73,10 @@ quote = msgspec.json.Encoder().encode
 """One string to a JSON string with its quotes, as bytes; the fastest there is."""
 
 
+Written = orjson.Fragment
+"""JSON that is written already (bytes), as a value among others for `dumps`."""
+
+
 def dumps_text(value: Json) -> str:
     """Value to text, compact."""
     return orjson.dumps(value).decode()

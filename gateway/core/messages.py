@@ -161,21 +161,25 @@ class GenerateRequest:
 
     Attributes:
         model: The name as the caller gave it; upstreams know their own spelling.
-        messages: The conversation, oldest turn first; empty where there are prompts.
+        messages: The conversation, oldest turn first; empty where there are prompts,
+            and where nothing is asked.
         prompts: Each is continued by itself, one after the other in one slot.
         n: How many answers to each; drawn one after the other in one slot.
         max_tokens: Tokens of one answer, reasoning included; None: the
             configured cap holds.
         logprobs: How many alternatives a token is reported with, 0 for the
             token alone; None for no logprobs.
+        reasoning_optional: A model that can't reason may answer without; else
+            it is refused.
         stream: Whether the caller reads events as they come. Decides what the
             deadline means (first token, or the whole answer), nothing else.
         service_tier: How urgent the caller says it is: `flex` can wait,
             `priority` can't; None where it doesn't say.
         extensions: Parameters of one engine, passed by name to the backend
             that knows them (num_ctx, keep_alive, mirostat…).
-        params: The names of all parameters that the caller set, as spelled on
-            its wire, so that a backend can say which it can't honour.
+        params: The names of all parameters that the caller set, so that a backend
+            can say which it can't honour: OpenAI's names and Ollama's.
+        wire_names: How the caller wrote those of them that its wire calls otherwise.
     """
 
     model: str
@@ -189,11 +193,18 @@ class GenerateRequest:
     parallel_tool_calls: bool | None = None
     output_format: OutputFormat | None = None
     reasoning_effort: ReasoningEffort | None = None
+    reasoning_optional: bool = False
     logprobs: int | None = None
     stream: bool = False
     service_tier: ServiceTier | None = None
     extensions: Mapping[str, Any] = attrs.field(factory=dict)
     params: frozenset[str] = frozenset()
+    wire_names: Mapping[str, str] = attrs.field(factory=dict)
+
+    @property
+    def asks(self) -> bool:
+        """Whether there is anything to answer; else the model is to be loaded, and no more."""
+        return bool(self.messages or self.prompts)
 
     @property
     def answers(self) -> int:
@@ -209,7 +220,7 @@ class EmbedRequest:
         inputs: Texts, or token ids of the model's own vocabulary.
         dimensions: Numbers of each vector; None: as many as the model has.
         truncate: Cut an input that is too long for the model, instead of refusing it.
-        extensions, params: As in `GenerateRequest`.
+        extensions, params, wire_names: As in `GenerateRequest`.
     """
 
     model: str
@@ -218,6 +229,24 @@ class EmbedRequest:
     truncate: bool = False
     extensions: Mapping[str, Any] = attrs.field(factory=dict)
     params: frozenset[str] = frozenset()
+    wire_names: Mapping[str, str] = attrs.field(factory=dict)
+
+    @property
+    def stream(self) -> bool:
+        """Vectors come whole."""
+        return False
+
+    @property
+    def n(self) -> int:
+        return 1
+
+    @property
+    def answers(self) -> int:
+        """All vectors together are one."""
+        return 1
+
+
+Request = GenerateRequest | EmbedRequest
 
 
 # --- What is answered -------------------------------------------------------
@@ -351,9 +380,6 @@ def totals(ends: Sequence[Finished], *, n: int) -> tuple[Usage, Timings]:
     return usage or Usage(), timings
 
 
-Event = TextDelta | ReasoningDelta | ToolCallDelta | Finished
-
-
 Vector = Sequence[float]
 
 
@@ -370,6 +396,9 @@ class Embeddings:
     vectors: Sequence[Vector]
     prompt_tokens: int = 0
     load_s: float | None = None
+
+
+Event = TextDelta | ReasoningDelta | ToolCallDelta | Finished
 
 
 @attrs.define

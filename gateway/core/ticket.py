@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 import attrs
 
-from gateway.core.messages import GenerateRequest, Timings, Usage
+from gateway.core.messages import Request, Timings, Usage
 
 
 class Priority(enum.IntEnum):
@@ -29,6 +29,8 @@ class Caller:
         weight: Share of the slots against the other callers of the same class.
         user_header: The header in which it names its own end users; each then has
             a share of its own. Empty: its word is not taken.
+        manage_models: Whether it may change which models there are, and put them
+            out of memory.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Caller:
     priority_max: Priority = Priority.NORMAL
     weight: float = 1.0
     user_header: str = ""
+    manage_models: bool = False
 
 
 ANONYMOUS: Final = Caller(name="anonymous")
@@ -106,6 +109,7 @@ class Ticket:
         flow: Whose share of the slots it uses: the caller, or one of its end users.
         session: The conversation that it belongs to; "" if none is named.
         chain: Its prompt, for comparing it with what a slot holds.
+        prompt_chars: Of its prompt, or of all texts to embed.
         cost: What it is expected to take.
         priced_for: For what that is so: the upstream, the characters of the prompt that
             it holds, and how many run at once.
@@ -118,13 +122,14 @@ class Ticket:
     request_id: str
     number: int
     caller: Caller
-    request: GenerateRequest
+    request: Request
     arrived_at: float
     deadline_at: float
     priority: Priority = Priority.NORMAL
     flow: str = ""
     session: str = ""
     chain: Chain = ()
+    prompt_chars: int = 0
     cost: Cost = Cost()
     priced_for: tuple[str, int, int] = ("", 0, 0)
     due_at: float = math.inf

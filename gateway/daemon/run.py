@@ -186,6 +186,7 @@ class Life:
         """Whoever still runs here outlived the drain, or there was none."""
         self._daemon.service.begin_drain()
         self._daemon.service.abort(_shutting_down())
+        self._daemon.management.end()
 
     async def close_backends(self, _app: web.Application) -> None:
         await self._daemon.loads.close()

@@ -71,11 +71,14 @@ class WarmUp:
         self.done = True
 
     async def _run_once(self, now: float) -> None:
-        request = GenerateRequest(
-            model=self._model,
-            messages=(Message(role=Role.USER, content=PROMPT),),
-            sampling=Sampling(temperature=0.0),
-            max_tokens=TOKENS,
+        # As its callers will ask it: it stays as long, and the system text has been read.
+        request = self._pool.catalogue.applied(
+            GenerateRequest(
+                model=self._model,
+                messages=(Message(role=Role.USER, content=PROMPT),),
+                sampling=Sampling(temperature=0.0),
+                max_tokens=TOKENS,
+            )
         )
         ticket = Ticket(
             request_id="warm-up",

@@ -1,5 +1,6 @@
 """The one module that knows all: picks the parts, and hands each what it needs."""
 
+import logging
 import secrets
 from collections import Counter
 
@@ -14,22 +15,35 @@ from gateway.backends import kinds
 from gateway.backends.base import InferenceBackend
 from gateway.backends.http import HttpClient
 from gateway.backends.llamacpp import LlamaCppBackend
-from gateway.config.effective import api_keys, bind_address, callers
+from gateway.config.effective import api_keys, bind_address, callers, contexts
 from gateway.config.schema import Backend, Config
 from gateway.core.clock import Clock
 from gateway.core.errors import GatewayError
+from gateway.core.jsonio import Json
 from gateway.core.messages import GenerateRequest, Message, Role
 from gateway.core.ticket import ANONYMOUS, RequestRecord
 from gateway.daemon.learned import Learned
 from gateway.daemon.statistics import Statistics, UpstreamStatistics, gauges, readiness
 from gateway.daemon.warmup import WarmUp
 from gateway.dialects import openai_errors
+from gateway.dialects.anthropic_messages import AnthropicMessages
+from gateway.dialects.base import Dialect, P
+from gateway.dialects.ollama_chat import OllamaChat
+from gateway.dialects.ollama_embed import OllamaEmbed, OllamaEmbeddings
+from gateway.dialects.ollama_generate import OllamaGenerate
 from gateway.dialects.openai_chat import OpenAIChat
+from gateway.dialects.openai_completions import OpenAICompletions
+from gateway.dialects.openai_embeddings import OpenAIEmbeddings
+from gateway.dialects.openai_responses import OpenAIResponses
+from gateway.dialects.tokenizing import Detokenize, Tokenize
+from gateway.pool.asking import Asker
+from gateway.pool.catalogue import Catalogue
 from gateway.pool.health import HealthMonitor
 from gateway.pool.loads import Loads
 from gateway.pool.pool import Pool
 from gateway.pool.upstream import Upstream
 from gateway.scheduling.estimate import CostModel
+from gateway.scheduling.microbatch import BatchBounds
 from gateway.scheduling.queue import RequestQueue
 from gateway.scheduling.scheduler import Scheduler
 from gateway.scheduling.worker import BatchingWorker
@@ -40,18 +54,27 @@ from gateway.telemetry.metrics import CONTENT_TYPE, Metrics
 from gateway.web import app
 from gateway.web.body import BodyBudget
 from gateway.web.connection import ConnectionSettings
+from gateway.web.docs import Docs
+from gateway.web.embedding import Embedding
 from gateway.web.hosts import HostPolicy
 from gateway.web.inference import Inference
+from gateway.web.intake import Intake
+from gateway.web.management import Management
 from gateway.web.middleware import Edge
 from gateway.web.models import Models
+from gateway.web.ollama import Ollama
 from gateway.web.ops import Ops
 from gateway.web.origins import OriginPolicy
 from gateway.web.refusals import RefusalLog
 from gateway.web.requests import Requests
+from gateway.web.tokenizing import InputTokens, TokenHandlers, Tokenizing
 from gateway.web.visit import new_id
+from gateway.web.vocabulary import Vocabulary
 
 DEFAULT_UPSTREAM = "default"
 """The name of [backend] in logs and metrics."""
+
+log = logging.getLogger("gateway.engine")
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -72,6 +95,7 @@ class Daemon:
     loads: Loads
     learned: Learned
     warm_up: WarmUp
+    management: Management
     http: HttpClient
     metrics: Metrics
     logs: Logs
@@ -142,8 +166,12 @@ async def wire(config: Config, *, clock: Clock, logs: Logs) -> Daemon:
     except BaseException:
         await http.close()
         raise
-    pool = Pool(upstreams=upstreams)
+    if contexts(config) and all(upstream.backend.kind != "ollama" for upstream in upstreams):
+        log.warning("models.*.num_ctx has no effect: no engine here is an Ollama")
     default_model = _default_model(config, [upstream.backend for upstream in upstreams])
+    pool = Pool(
+        upstreams=upstreams, catalogue=Catalogue(config.models, default_model=default_model)
+    )
 
     costs = CostModel()
     learned = Learned(costs=costs, directory=config.server.state_directory, clock=clock)
@@ -165,6 +193,10 @@ async def wire(config: Config, *, clock: Clock, logs: Logs) -> Daemon:
         clock=clock,
         batch_max_size=config.queue.batch_max_size,
         batch_wait_s=config.queue.batch_wait_ms / 1000.0,
+        batch_bounds=BatchBounds(
+            items_max=config.queue.embed_batch_items_max,
+            chars_max=config.queue.embed_batch_chars_max,
+        ),
     )
 
     def loaded(upstream: Upstream, model: str, seconds: float) -> None:
@@ -210,14 +242,12 @@ async def wire(config: Config, *, clock: Clock, logs: Logs) -> Daemon:
         scheduling=config.scheduling,
         loads=loads,
         rejoin=rejoin,
-        default_model=default_model,
         stream_timeout_s=config.timeouts.stream_timeout_seconds,
         refresh_models=health.refresh,
         tell=told,
         attempt_failed=lambda kind: metrics.upstream_failed(kind),  # noqa: PLW0108 - metrics comes later,
     )
-    chat = Inference(
-        dialect=OpenAIChat(config.limits, config.generation),
+    intake = Intake(
         service=service,
         clock=clock,
         limits=config.limits,
@@ -225,7 +255,32 @@ async def wire(config: Config, *, clock: Clock, logs: Logs) -> Daemon:
         scheduling=config.scheduling,
         bodies=BodyBudget(config.limits.bodies_in_flight_bytes_max),
     )
-    models = Models(service=service, pool=pool, health=health, clock=clock)
+
+    def inference(dialect: Dialect[P]) -> Inference[P]:
+        return Inference(
+            dialect=dialect,
+            intake=intake,
+            service=service,
+            clock=clock,
+            scheduling=config.scheduling,
+        )
+
+    chat = inference(OpenAIChat(config.limits, config.generation))
+    completions = inference(OpenAICompletions(config.limits, config.generation))
+    messages = inference(AnthropicMessages(config.limits, config.generation))
+    responses = inference(OpenAIResponses(config.limits, config.generation))
+    tokens = _tokens(
+        Vocabulary(
+            pool=pool,
+            asker=Asker(pool=pool, clock=clock, refresh_models=health.refresh),
+            estimate=scheduler.prompt_tokens,
+            strict_params=config.generation.strict_params,
+        ),
+        config,
+        intake=intake,
+        clock=clock,
+    )
+    models = Models(pool=pool, health=health, clock=clock)
     requests = Requests(service=service, clock=clock)
     ops = Ops(
         readiness=lambda: readiness(daemon.statistics()),
@@ -233,16 +288,42 @@ async def wire(config: Config, *, clock: Clock, logs: Logs) -> Daemon:
         scrape_content_type=CONTENT_TYPE,
         clock=clock,
     )
+    docs = Docs(clock=clock)
+    management = Management(pool=pool, service=service, health=health, intake=intake, clock=clock)
+    table = app.routes(
+        chat=chat,
+        ollama_chat=inference(OllamaChat(config.limits, config.generation)),
+        ollama_generate=inference(OllamaGenerate(config.limits, config.generation)),
+        ollama_embed=Embedding(
+            dialect=OllamaEmbed(config.limits, config.generation), intake=intake
+        ),
+        ollama_embeddings=Embedding(
+            dialect=OllamaEmbeddings(config.limits, config.generation), intake=intake
+        ),
+        ollama=Ollama(pool=pool, health=health, intake=intake, clock=clock),
+        management=management,
+        completions=completions,
+        messages=messages,
+        responses=responses,
+        embeddings=Embedding(
+            dialect=OpenAIEmbeddings(config.limits, config.generation), intake=intake
+        ),
+        tokens=tokens,
+        models=models,
+        requests=requests,
+        ops=ops,
+        docs=docs,
+    )
+    docs.describe(table, keyed=bool(api_keys(config)))
     edge = Edge(
         callers=Callers(api_keys(config), callers(config)),
         clock=clock,
         tell=exchanged,
         origins=OriginPolicy(config.server.allowed_origins),
+        access=app.access(table),
         metrics_public=config.server.metrics_public,
     )
-    application = app.application(
-        app.routes(chat=chat, models=models, requests=requests, ops=ops), edge
-    )
+    application = app.application(table, edge)
     metrics = Metrics(__version__, routes=app.templates(application))
     pool.listeners.append(lambda: metrics.set_models(_model_labels(pool, default_model)))
     daemon = Daemon(
@@ -260,6 +341,7 @@ async def wire(config: Config, *, clock: Clock, logs: Logs) -> Daemon:
         loads=loads,
         learned=learned,
         warm_up=warm_up,
+        management=management,
         http=http,
         metrics=metrics,
         logs=logs,
@@ -268,12 +350,41 @@ async def wire(config: Config, *, clock: Clock, logs: Logs) -> Daemon:
     return daemon
 
 
+def _tokens(
+    vocabulary: Vocabulary, config: Config, *, intake: Intake, clock: Clock
+) -> TokenHandlers:
+    limits, generation = config.limits, config.generation
+
+    def counting(dialect: Dialect[P], **told: Json) -> InputTokens[P]:
+        return InputTokens(
+            dialect=dialect, told=told, vocabulary=vocabulary, intake=intake, clock=clock
+        )
+
+    return TokenHandlers(
+        chat=counting(OpenAIChat(limits, generation), object="response.input_tokens"),
+        responses=counting(OpenAIResponses(limits, generation), object="response.input_tokens"),
+        messages=counting(AnthropicMessages(limits, generation, answered=False)),
+        tokenizing=Tokenizing(
+            tokenize=Tokenize(limits, generation),
+            detokenize=Detokenize(limits, generation),
+            vocabulary=vocabulary,
+            intake=intake,
+            clock=clock,
+        ),
+    )
+
+
 async def _upstream(
     name: str, backend: Backend, config: Config, *, http: HttpClient, clock: Clock
 ) -> Upstream:
     chosen = await kinds.choose(backend, config.embedded, http=http)
     made = kinds.make(
-        chosen, embedded=config.embedded, http=http, limits=config.limits, clock=clock
+        chosen,
+        embedded=config.embedded,
+        contexts=contexts(config),
+        http=http,
+        limits=config.limits,
+        clock=clock,
     )
     slots = kinds.slots(chosen, config.embedded)
     return Upstream(

@@ -6,15 +6,18 @@ awaits nothing and reads no clock. `parse` makes a request of a body; an
 or completions into the bytes of a whole reply.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from operator import attrgetter
 from typing import Literal, Protocol, TypeVar
 
 import attrs
 
 from gateway.core.errors import GatewayError
-from gateway.core.messages import Completion, Event, GenerateRequest
+from gateway.core.jsonio import Json
+from gateway.core.messages import Completion, Embeddings, EmbedRequest, Event, GenerateRequest
 from gateway.dialects.draft import Table
+
+Wanted = Literal["answer", "load", "unload"]
 
 
 @attrs.frozen(kw_only=True)
@@ -24,14 +27,33 @@ class Parsed:
     Attributes:
         ignored: Parameters that no engine behind any gateway of ours honours,
             by name; the engine adds its own (`InferenceBackend.unsupported`).
+        wants: An answer; or nothing but that the model be loaded, or put out of
+            memory. Then the request has neither messages nor prompts.
     """
 
     request: GenerateRequest
     ignored: tuple[str, ...] = ()
+    wants: Wanted = "answer"
 
 
 P = TypeVar("P", bound=Parsed)
 """A request with what its own dialect needs besides to write the answer."""
+
+
+@attrs.frozen(kw_only=True)
+class EmbedParsed:
+    """A request for embeddings, and what its answer must look like.
+
+    Attributes:
+        ignored: As in `Parsed`.
+    """
+
+    request: EmbedRequest
+    ignored: tuple[str, ...] = ()
+
+
+E = TypeVar("E", bound=EmbedParsed)
+"""As `P`, for embeddings."""
 
 StreamType = Literal["text/event-stream", "application/x-ndjson"]
 
@@ -59,10 +81,12 @@ class Envelope:
 
     Attributes:
         body: (error, the request's id) to the bytes of the reply.
+        schema: What the reply is, as a JSON Schema.
         status: The HTTP status; most formats leave it at the error's own.
     """
 
     body: Callable[[GatewayError, str], bytes]
+    schema: Mapping[str, Json]
     status: Callable[[GatewayError], int] = attrgetter("status")
 
 
@@ -110,3 +134,30 @@ class Dialect(Protocol[P]):
         ...
 
     def encoder(self, parsed: P, head: ReplyHead) -> Encoder: ...
+
+
+class EmbedDialect(Protocol[E]):
+    """One wire format for embeddings: there is no stream, and so no encoder."""
+
+    @property
+    def parameters(self) -> Table:
+        """All that a body may hold."""
+        ...
+
+    @property
+    def required(self) -> Collection[str]:
+        """What it must hold."""
+        ...
+
+    @property
+    def json_only(self) -> bool:
+        """As in `Dialect`."""
+        ...
+
+    def parse(self, body: bytes | bytearray) -> E:
+        """Raises MalformedRequest, InvalidRequest (with `param`), TooLarge."""
+        ...
+
+    def reply(self, parsed: E, head: ReplyHead, embeddings: Embeddings) -> bytes:
+        """The whole answer; as many vectors as the request has inputs."""
+        ...

@@ -12,9 +12,10 @@ from typing import Any, Final, Literal
 import attrs
 
 from gateway.config.schema import Generation, Limits
-from gateway.core.errors import InvalidRequest
+from gateway.core import jsonio
+from gateway.core.errors import InvalidRequest, MalformedRequest
 from gateway.core.jsonio import Json
-from gateway.core.messages import GenerateRequest, Sampling
+from gateway.core.messages import EmbedRequest, GenerateRequest, Sampling
 from gateway.dialects import fields
 
 IGNORED_MAX: Final = 32
@@ -40,8 +41,10 @@ class Draft:
         body: The whole document, for parameters that depend on each other.
         request, sampling, extensions: Fields of `GenerateRequest`, of its
             `Sampling`, and its extensions, so far.
+        params, wire_names: As in `GenerateRequest`.
         images_left: Images that may still come.
         include_usage: The caller wants token counts at the end of the stream.
+        notes: What a dialect has to remember for the answer, by names of its own.
     """
 
     body: Mapping[str, Json]
@@ -51,6 +54,8 @@ class Draft:
     sampling: dict[str, Any] = attrs.field(factory=dict)
     extensions: dict[str, Any] = attrs.field(factory=dict)
     params: set[str] = attrs.field(factory=set)
+    wire_names: dict[str, str] = attrs.field(factory=dict)
+    notes: dict[str, Any] = attrs.field(factory=dict)
     images_left: int = attrs.field(init=False)
     include_usage: bool = attrs.field(init=False, default=False)
     _max_tokens: int | None = attrs.field(init=False, default=None)
@@ -85,9 +90,23 @@ class Draft:
             if name not in known and value is not None and value not in ([], {}):
                 self.ignore(name, under=under)
 
+    def ask(self, name: str, *, written: str) -> None:
+        """Note a parameter that engines know by another name than this wire does."""
+        self.params.add(name)
+        self.wire_names[name] = written
+
     def limit_tokens(self, count: int) -> None:
         """Several parameters bound the answer; the smallest holds."""
         self._max_tokens = count if self._max_tokens is None else min(self._max_tokens, count)
+
+    def finish_embed(self) -> EmbedRequest:
+        """The request for embeddings. `model` and its inputs must have been read."""
+        return EmbedRequest(
+            extensions=self.extensions,
+            params=frozenset(self.params),
+            wire_names=self.wire_names,
+            **self.request,
+        )
 
     def finish(self) -> GenerateRequest:
         """The request. `model` and its prompt must have been read."""
@@ -97,6 +116,7 @@ class Draft:
             max_tokens=min(wanted, self.generation.max_tokens_max),
             extensions=self.extensions,
             params=frozenset(self.params),
+            wire_names=self.wire_names,
             **self.request,
         )
 
@@ -149,14 +169,55 @@ def walk(draft: Draft, table: Table, values: Mapping[str, Json], *, under: str =
             draft.ignore(name, under=under)
 
 
+def draft_of(
+    body: bytes | bytearray,
+    table: Table,
+    required: Mapping[str, str],
+    *,
+    limits: Limits,
+    generation: Generation,
+) -> Draft:
+    """A body, read by its dialect's table.
+
+    Args:
+        required: By name what is expected there.
+
+    Raises:
+        MalformedRequest: It is no JSON object.
+        InvalidRequest, TooLarge: As `walk`; and InvalidRequest where something is missing.
+    """
+    document = jsonio.parse_body(body)
+    if not isinstance(document, dict):
+        raise MalformedRequest("The body must be a JSON object.")
+    for name, expected in required.items():
+        if document.get(name) is None:
+            raise InvalidRequest(f"'{name}' is required: {expected}.", param=name)
+    draft = Draft(body=document, limits=limits, generation=generation)
+    walk(draft, table, document)
+    return draft
+
+
 def schema_of(table: Table, required: Collection[str] = ()) -> dict[str, Json]:
     """An object of these parameters, as a JSON Schema; what else it holds is ignored by name."""
     properties = {
-        name: {**parameter.schema, **({"description": parameter.note} if parameter.note else {})}
-        for name, parameter in table.items()
+        name: _told(parameter, required=name in required) for name, parameter in table.items()
     }
     schema: dict[str, Json] = {"type": "object", "properties": properties}
     return schema | ({"required": list(required)} if required else {})
+
+
+_HOW: Final[Mapping[How, str]] = {
+    "honoured": "",
+    "ignored": "has no effect here",
+    "refused": "is refused",
+}
+
+
+def _told(parameter: Parameter, *, required: bool) -> dict[str, Json]:
+    """One property: what it takes, and what is to be known of it."""
+    schema = parameter.schema if required else fields.or_null(parameter.schema)
+    told = "; ".join(filter(None, (_HOW[parameter.how], parameter.note)))
+    return {**schema, **({"description": told} if told else {})}
 
 
 # --- Makers of the common parameters -----------------------------------------
@@ -209,7 +270,7 @@ def replaced_by(newer: str) -> Parameter:
     def reader(draft: Draft, value: Json, path: str) -> Fate:
         raise InvalidRequest(f"'{path}' is not served any more: use '{newer}'.", param=path)
 
-    return Parameter(reader, how="refused", note=f"use `{newer}`")
+    return Parameter(reader, fields.NOTHING, how="refused", note=f"use `{newer}`")
 
 
 _TOKENS: Final = fields.integer(1, fields.INT64_MAX)

@@ -41,6 +41,35 @@ def schema_of(read: Read[T]) -> Mapping[str, Json]:
     return read.schema if isinstance(read, Field) else {}
 
 
+NOTHING: Final[Mapping[str, Json]] = {"type": "null"}
+"""No value but that of a parameter that is absent."""
+
+
+def or_null(schema: Mapping[str, Json]) -> Mapping[str, Json]:
+    """A schema that takes `null` besides."""
+    match schema:
+        case {"enum": list(values)} if None not in values:
+            schema = {**schema, "enum": [*values, None]}
+        case {"const": value}:
+            return {"enum": [value, None]}
+        case {"anyOf": list(options)} if NOTHING not in options:
+            return {**schema, "anyOf": [*options, NOTHING]}
+    match schema.get("type"):
+        case str(kind) if kind != "null":
+            return {**schema, "type": [kind, "null"]}
+        case list(kinds) if "null" not in kinds:
+            return {**schema, "type": [*kinds, "null"]}
+    return schema
+
+
+def object_of(
+    needed: Mapping[str, Mapping[str, Json]], **others: Mapping[str, Json]
+) -> dict[str, Json]:
+    """The schema of an object with these members; `null` stands for one that need not be there."""
+    may = {name: or_null(schema) for name, schema in others.items()}
+    return {"type": "object", "required": list(needed), "properties": {**needed, **may}}
+
+
 NAME_CHARS_MAX: Final = 64
 INT64_MIN: Final = -(2**63)
 INT64_MAX: Final = 2**63 - 1
@@ -153,6 +182,12 @@ def _obj(value: Json, path: str) -> dict[str, Json]:
 
 
 obj: Final = Field(_obj, {"type": "object"})
+
+
+def optional(values: Mapping[str, Json], name: str, path: str, read: Read[T]) -> T | None:
+    """Reads one member of an object that may lack it; `path` is the object's own."""
+    value = values.get(name)
+    return None if value is None else read(value, f"{path}.{name}")
 
 
 def array(value: Json, path: str, *, length_min: int = 0, length_max: int) -> list[Json]:

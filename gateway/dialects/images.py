@@ -1,4 +1,4 @@
-"""Images that come inside the request, as `data:` URLs. Nothing is ever fetched.
+"""Images that come inside the request, as `data:` URLs or bare base64. Nothing is ever fetched.
 
 A gateway that fetches an address for a caller fetches it from inside the
 network (CVE-2025-6242 and its kin); so every other scheme is refused unread.
@@ -43,17 +43,38 @@ def data_url(value: Json, path: str, *, bytes_max: int) -> ImagePart:
             param=path,
         )
     data = value[head.end() :]
+    if _kind(_decoded(data, path, bytes_max, "valid base64 after the comma")) != media_type:
+        raise fields.invalid(path, f"an image of the type that it names, {media_type}")
+    return ImagePart(data=data, media_type=media_type)
+
+
+def base64_image(value: Json, path: str, *, bytes_max: int) -> ImagePart:
+    """Read an image of which nothing but its bytes says what it is.
+
+    Raises:
+        InvalidRequest: Broken base64, or none of the types that `data_url` takes.
+        TooLarge: As there.
+    """
+    if not isinstance(value, str):
+        raise fields.invalid(path, "an image in base64")
+    media_type = _kind(_decoded(value, path, bytes_max, "valid base64"))
+    if media_type is None:
+        raise fields.invalid(path, "a PNG, JPEG or WebP image in base64")
+    return ImagePart(data=value, media_type=media_type)
+
+
+def _decoded(data: str, path: str, bytes_max: int, expected: str) -> bytes:
+    """The bytes of an image; see `data_url` for what is raised."""
+    too_large = TooLarge(f"'{path}' is an image of more than {bytes_max} bytes.", param=path)
     if len(data) // 4 * 3 > bytes_max + 2:
-        raise TooLarge(f"'{path}' is an image of more than {bytes_max} bytes.", param=path)
+        raise too_large
     try:
         image = binascii.a2b_base64(data, strict_mode=True)
     except ValueError:  # binascii.Error, or characters beyond ASCII
-        raise fields.invalid(path, "valid base64 after the comma") from None
+        raise fields.invalid(path, expected) from None
     if len(image) > bytes_max:
-        raise TooLarge(f"'{path}' is an image of more than {bytes_max} bytes.", param=path)
-    if _kind(image) != media_type:
-        raise fields.invalid(path, f"an image of the type that it names, {media_type}")
-    return ImagePart(data=data, media_type=media_type)
+        raise too_large
+    return image
 
 
 def _kind(image: bytes) -> str | None:

@@ -30,11 +30,9 @@ from gateway.core.messages import (
 from gateway.dialects import framing, openai_errors
 from gateway.dialects.base import ReplyHead
 from gateway.dialects.framing import one_line
+from gateway.dialects.openai_common import logprob, opening, usage_counts
 
 ID_PREFIX: Final = "chatcmpl-"
-
-LOGPROB_MIN: Final = -9999.0
-"""What OpenAI writes for a token that was all but impossible; JSON has no -Infinity."""
 
 
 class ChatEncoder:
@@ -53,7 +51,8 @@ class ChatEncoder:
         self._index = 0
         self._usage: Usage | None = None
         # {…,"choices":[ and what closes a chunk again.
-        self._opening = framing.DATA + _opening(head, "chat.completion.chunk") + b',"choices":['
+        chunk = opening(head, ID_PREFIX, "chat.completion.chunk")
+        self._opening = framing.DATA + chunk + b',"choices":['
         self._closing = (b'],"usage":null}' if include_usage else b"]}") + framing.END
         self._delta = b""
         self._delta_end = b',"logprobs":null,"finish_reason":null}' + self._closing
@@ -89,11 +88,11 @@ class ChatEncoder:
         for answer in answers[1:]:
             usage += answer.finished.usage
         return (
-            _opening(self._head, "chat.completion")
+            opening(self._head, ID_PREFIX, "chat.completion")
             + b',"choices":'
             + jsonio.dumps([_choice(index, answer) for index, answer in enumerate(answers)])
             + b',"usage":'
-            + jsonio.dumps(_usage(usage))
+            + jsonio.dumps(usage_counts(usage))
             + b"}"
         )
 
@@ -151,20 +150,9 @@ class ChatEncoder:
         if self._index < self._choices:
             return chunk + self._begin_choice()
         if self._include_usage:
-            usage = b'],"usage":' + jsonio.dumps(_usage(self._usage)) + b"}" + framing.END
+            usage = b'],"usage":' + jsonio.dumps(usage_counts(self._usage)) + b"}" + framing.END
             chunk += self._opening + usage
         return chunk + framing.DONE
-
-
-def _opening(head: ReplyHead, kind: str) -> bytes:
-    """What opens a chunk and a reply alike: an object that is still to be closed."""
-    fields = {
-        "id": ID_PREFIX + head.id,
-        "object": kind,
-        "created": head.created,
-        "model": head.model,
-    }
-    return one_line(jsonio.dumps(fields))[:-1]
 
 
 def _choice(index: int, answer: Completion) -> Json:
@@ -203,21 +191,6 @@ def _logprobs(tokens: Sequence[TokenLogprob] | None) -> Json:
 def _logprob(token: TokenLogprob) -> dict[str, Json]:
     return {
         "token": token.token,
-        # In this order NaN, too, becomes the floor.
-        "logprob": max(LOGPROB_MIN, token.logprob),
+        "logprob": logprob(token.logprob),
         "bytes": None if token.raw is None else list(token.raw),
     }
-
-
-def _usage(usage: Usage) -> Json:
-    """The counts; the details only where the engine gave them."""
-    counts: dict[str, Json] = {
-        "prompt_tokens": usage.prompt,
-        "completion_tokens": usage.completion,
-        "total_tokens": usage.prompt + usage.completion,
-    }
-    if usage.cached is not None:
-        counts["prompt_tokens_details"] = {"cached_tokens": usage.cached}
-    if usage.reasoning is not None:
-        counts["completion_tokens_details"] = {"reasoning_tokens": usage.reasoning}
-    return counts

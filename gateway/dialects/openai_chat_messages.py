@@ -1,5 +1,6 @@
 """The `messages` of a chat completion: roles, parts, images and earlier tool calls."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from gateway.core.jsonio import Json
@@ -186,18 +187,60 @@ def _function(value: Json, path: str) -> tuple[str, str]:
     return name, arguments
 
 
-_PART: Final = {
-    "type": "object",
-    "required": ["type"],
-    "properties": {
-        "type": {"enum": ["text", "image_url", "refusal"]},
-        "text": _TEXT.schema,
-        "refusal": _TEXT.schema,
-        "image_url": {
-            "type": "object",
-            "required": ["url"],
-            "properties": {"url": _TEXT.schema, "detail": _TEXT.schema},
+def _part_schema(kind: str, member: Mapping[str, Json]) -> dict[str, Json]:
+    """A part of this type; its content is in a member of that name."""
+    return {
+        "type": "object",
+        "properties": {"type": {"const": kind}, kind: member},
+        "required": ["type", kind],
+    }
+
+
+def _turn_schema(*roles: str, **needed: Mapping[str, Json]) -> dict[str, Json]:
+    """A turn of one of these roles, with members that it needs."""
+    return {
+        "type": "object",
+        "properties": {
+            "role": {"enum": list(roles)},
+            "name": fields.or_null(_NAME.schema),
+            **needed,
         },
+        "required": ["role", *needed],
+    }
+
+
+_IMAGE: Final = {
+    "type": "object",
+    "required": ["url"],
+    "properties": {"url": {**_TEXT.schema, "description": "data:image/png;base64,…"}},
+}
+_CONTENT: Final[dict[str, Json]] = {
+    "anyOf": [
+        _TEXT.schema,
+        {
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "anyOf": [
+                    _part_schema("text", _TEXT.schema),
+                    _part_schema("image_url", _IMAGE),
+                    _part_schema("refusal", _TEXT.schema),
+                ]
+            },
+        },
+    ]
+}
+_FUNCTION: Final = {
+    "type": "object",
+    "required": ["name", "arguments"],
+    "properties": {"name": fields.tool_name.schema, "arguments": _TEXT.schema},
+}
+_TOOL_CALLS: Final = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "required": ["id", "function"],
+        "properties": {"id": _ID.schema, "function": _FUNCTION},
     },
 }
 
@@ -207,22 +250,17 @@ MESSAGES: Final = Parameter(
         "type": "array",
         "minItems": 1,
         "items": {
-            "type": "object",
-            "required": ["role"],
-            "properties": {
-                "role": _ROLE.schema,
-                "content": {
-                    "anyOf": [
-                        _TEXT.schema,
-                        {"type": "array", "items": _PART},
-                        {"type": "null"},
-                    ]
-                },
-                "name": _NAME.schema,
-                "tool_call_id": _ID.schema,
-                "tool_calls": {"type": "array", "items": {"type": "object"}},
-                "reasoning_content": _TEXT.schema,
-            },
+            "anyOf": [
+                _turn_schema("system", "developer", "user", content=_CONTENT),
+                _turn_schema("assistant", content=_CONTENT),
+                _turn_schema("assistant", tool_calls={**_TOOL_CALLS, "minItems": 1}),
+                _turn_schema("assistant", refusal=fields.text(1).schema),
+                _turn_schema("assistant", reasoning_content=fields.text(1).schema),
+                _turn_schema("assistant", reasoning=fields.text(1).schema),
+                _turn_schema("assistant", function_call=_FUNCTION),
+                _turn_schema("tool", tool_call_id=_ID.schema, content=_CONTENT),
+                _turn_schema("function", name=fields.tool_name.schema, content=_CONTENT),
+            ]
         },
     },
     note="images as data: URLs; nothing is fetched",

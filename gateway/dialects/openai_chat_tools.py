@@ -1,6 +1,6 @@
 """What a chat completion may do besides plain text: `tools`, `tool_choice`, `response_format`."""
 
-from typing import Any, Final
+from typing import Final
 
 from gateway.core import jsonio
 from gateway.core.errors import InvalidRequest
@@ -22,7 +22,7 @@ _FORMAT_TYPE: Final = fields.one_of(
 def _tools(draft: Draft, value: Json, path: str) -> Fate:
     """Reads the functions the model may call; an empty list is none."""
     values = fields.array(value, path, length_max=draft.limits.tools_max)
-    _check_size(draft, values, path)
+    check_size(draft, values, path)
     draft.request["tools"] = tuple(
         _tool(draft, tool, f"{path}[{index}]") for index, tool in enumerate(values)
     )
@@ -39,9 +39,9 @@ def _tool(draft: Draft, value: Json, path: str) -> Tool:
     draft.ignore_rest(function, _FUNCTION, under="tools.function.")
     return Tool(
         name=fields.tool_name(function.get("name"), f"{path}.name"),
-        description=_optional(function, "description", path, _TEXT),
-        parameters=_optional(function, "parameters", path, fields.obj),
-        strict=_optional(function, "strict", path, fields.boolean),
+        description=fields.optional(function, "description", path, _TEXT),
+        parameters=fields.optional(function, "parameters", path, fields.obj),
+        strict=fields.optional(function, "strict", path, fields.boolean),
     )
 
 
@@ -94,16 +94,16 @@ def _response_format(draft: Draft, value: Json, path: str) -> Fate:
 def _json_schema(draft: Draft, value: Json, path: str) -> JsonSchema:
     path = f"{path}.json_schema"
     form = fields.obj(value, path)
-    _check_size(draft, form, path)
+    check_size(draft, form, path)
     draft.ignore_rest(form, _SCHEMA, under="response_format.json_schema.")
     schema = fields.obj(form.get("schema"), f"{path}.schema")
-    strict = _optional(form, "strict", path, fields.boolean)
+    strict = fields.optional(form, "strict", path, fields.boolean)
     if form.get("name") is None:
         return JsonSchema(schema, strict=strict)
     return JsonSchema(schema, fields.tool_name(form["name"], f"{path}.name"), strict)
 
 
-def _check_size(draft: Draft, value: Json, path: str) -> None:
+def check_size(draft: Draft, value: Json, path: str) -> None:
     """Schemas are compiled by the engine, at a cost that grows with them (CVE-2025-48944)."""
     bytes_max = draft.limits.tools_bytes_max
     if len(jsonio.dumps(value)) > bytes_max:
@@ -112,31 +112,18 @@ def _check_size(draft: Draft, value: Json, path: str) -> None:
         )
 
 
-def _optional(values: dict[str, Json], name: str, path: str, read: fields.Read[Any]) -> Any:
-    value = values.get(name)
-    return None if value is None else read(value, f"{path}.{name}")
-
-
-_FUNCTION_SCHEMA: Final = {
-    "type": "object",
-    "required": ["name"],
-    "properties": {
-        "name": fields.tool_name.schema,
-        "description": _TEXT.schema,
-        "parameters": fields.obj.schema,
-        "strict": fields.boolean.schema,
-    },
-}
+_FUNCTION_SCHEMA: Final = fields.object_of(
+    {"name": fields.tool_name.schema},
+    description=_TEXT.schema,
+    parameters=fields.obj.schema,
+    strict=fields.boolean.schema,
+)
 
 TOOLS: Final = Parameter(
     _tools,
     {
         "type": "array",
-        "items": {
-            "type": "object",
-            "required": ["type", "function"],
-            "properties": {"type": {"const": "function"}, "function": _FUNCTION_SCHEMA},
-        },
+        "items": fields.object_of({"type": {"const": "function"}, "function": _FUNCTION_SCHEMA}),
     },
 )
 
@@ -145,18 +132,12 @@ TOOL_CHOICE: Final = Parameter(
     {
         "anyOf": [
             {"enum": list(_WORDS)},
-            {
-                "type": "object",
-                "required": ["type", "function"],
-                "properties": {
+            fields.object_of(
+                {
                     "type": {"const": "function"},
-                    "function": {
-                        "type": "object",
-                        "required": ["name"],
-                        "properties": {"name": fields.tool_name.schema},
-                    },
-                },
-            },
+                    "function": fields.object_of({"name": fields.tool_name.schema}),
+                }
+            ),
         ]
     },
 )
@@ -164,19 +145,18 @@ TOOL_CHOICE: Final = Parameter(
 RESPONSE_FORMAT: Final = Parameter(
     _response_format,
     {
-        "type": "object",
-        "required": ["type"],
-        "properties": {
-            "type": _FORMAT_TYPE.schema,
-            "json_schema": {
-                "type": "object",
-                "required": ["schema"],
-                "properties": {
-                    "name": fields.tool_name.schema,
-                    "schema": fields.obj.schema,
-                    "strict": fields.boolean.schema,
-                },
-            },
-        },
+        "anyOf": [
+            fields.object_of({"type": {"enum": ["text", "json_object"]}}),
+            fields.object_of(
+                {
+                    "type": {"const": "json_schema"},
+                    "json_schema": fields.object_of(
+                        {"schema": fields.obj.schema},
+                        name=fields.tool_name.schema,
+                        strict=fields.boolean.schema,
+                    ),
+                }
+            ),
+        ]
     },
 )

@@ -34,7 +34,27 @@ def body(error: GatewayError, request_id: str = "") -> bytes:
     return jsonio.dumps(envelope(error))
 
 
-ENVELOPE: Final = Envelope(body)
+SCHEMA: Final[dict[str, Json]] = {
+    "title": "OpenAIError",
+    "type": "object",
+    "properties": {
+        "error": {
+            "type": "object",
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "param": {"type": ["string", "null"]},
+                "code": {"type": "string"},
+                "estimated_wait_ms": {"type": "integer", "minimum": 0},
+                "queue_position": {"type": "integer", "minimum": 0},
+            },
+            "required": ["message", "type", "param", "code"],
+        }
+    },
+    "required": ["error"],
+}
+
+ENVELOPE: Final = Envelope(body, SCHEMA)
 
 
 def _type(status: int) -> str:

@@ -12,7 +12,8 @@ class Model(Protocol):
 
     `context_length` is what is really allocated for one request,
     `context_length_max` what the model was trained for, tokens both; None and
-    empty: not known.
+    empty: not known. `alias_of` is the engine's own name of it, where the id is
+    one that the operator has given.
     """
 
     @property
@@ -31,6 +32,8 @@ class Model(Protocol):
     def size_bytes(self) -> int | None: ...
     @property
     def capabilities(self) -> tuple[str, ...]: ...
+    @property
+    def alias_of(self) -> str: ...
 
 
 def listing(models: Iterable[Model]) -> bytes:
@@ -57,5 +60,6 @@ def _card(model: Model) -> dict[str, Json]:
         "loaded": model.loaded,
         "size_bytes": model.size_bytes,
         "capabilities": list(model.capabilities) or None,
+        "alias_of": model.alias_of or None,
     }
     return card | {name: value for name, value in extras.items() if value is not None}

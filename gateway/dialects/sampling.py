@@ -101,27 +101,45 @@ options: Final = Parameter(_options, schema_of(SAMPLING), note="Ollama's options
 
 _UNIT_S: Final = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _STEP = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)(ns|us|ms|s|m|h)")
-_DURATION = re.compile(rf"(?:{_STEP.pattern}){{1,8}}|0")
+_DURATION = re.compile(rf"-?(?:{_STEP.pattern}){{1,8}}|0")
+
+
+def duration_s(value: Json) -> float | None:
+    """Seconds of a length as Go writes it ("10m", "1h30m"), or of a number of them.
+
+    Below 0 is for ever, as Ollama has it. None where it is no length.
+    """
+    if isinstance(value, str) and len(value) <= 64 and _DURATION.fullmatch(value):
+        length = sum(float(count) * _UNIT_S[unit] for count, unit in _STEP.findall(value))
+        return -length if value.startswith("-") else length
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    return None
 
 
 def _keep_alive(value: Json, path: str) -> str | int | float:
-    """Reads a length as Go writes it ("10m", "1h30m") or a number of seconds.
+    """Reads how long the model stays loaded.
 
-    Negative means "for ever" to Ollama: one caller would hold the memory of all,
-    so it is refused, and so is what lasts longer than a day.
+    For ever is refused, and so is what lasts longer than a day: one caller would hold
+    the memory of all.
     """
-    expected = f"a duration such as '10m', or seconds, from 0 to {KEEP_ALIVE_S_MAX}; never for ever"
-    if isinstance(value, str) and len(value) <= 64 and _DURATION.fullmatch(value):
-        steps = _STEP.findall(value)
-        if sum(float(count) * _UNIT_S[unit] for count, unit in steps) <= KEEP_ALIVE_S_MAX:
-            return value
-    elif (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and 0 <= value <= KEEP_ALIVE_S_MAX
-    ):
-        return value
-    raise fields.invalid(path, expected)
+    seconds = duration_s(value)
+    if seconds is None or not 0 <= seconds <= KEEP_ALIVE_S_MAX:
+        raise fields.invalid(
+            path,
+            f"a duration such as '10m', or seconds, from 0 to {KEEP_ALIVE_S_MAX}; never for ever",
+        )
+    kept: str | int | float = value
+    return kept
 
 
-keep_alive: Final = to_extensions("keep_alive", _keep_alive, {"type": ["string", "number"]})
+DURATION_SCHEMA: Final = {
+    "type": "string",
+    "maxLength": 64,
+    "pattern": f"^({_DURATION.pattern})$",
+}
+_KEEP_ALIVE_SCHEMA: Final = {
+    "anyOf": [{"type": "number", "minimum": 0, "maximum": KEEP_ALIVE_S_MAX}, DURATION_SCHEMA]
+}
+
+keep_alive: Final = to_extensions("keep_alive", _keep_alive, _KEEP_ALIVE_SCHEMA)

@@ -7,6 +7,7 @@ import attrs
 from gateway.backends.base import ModelInfo
 from gateway.core.errors import ModelNotFound, UpstreamUnreachable
 from gateway.pool import balancer
+from gateway.pool.catalogue import Catalogue
 from gateway.pool.upstream import Upstream
 
 NOBODY: Collection[str] = frozenset()
@@ -17,6 +18,7 @@ class Pool:
     """Answers who could run a model, and tells `listeners` when that may have changed."""
 
     upstreams: Sequence[Upstream]
+    catalogue: Catalogue = attrs.field(factory=Catalogue)
     retry_after_s: float = 2.0
     """When an engine that is down is worth another try: the health check asks each second."""
     listeners: list[Callable[[], None]] = attrs.field(factory=list)
@@ -62,7 +64,7 @@ class Pool:
                 "The model's backend does not answer at the moment.",
                 retry_after_s=self.retry_after_s,
             )
-        raise ModelNotFound(self._not_found(), param="model")
+        raise ModelNotFound(self._not_found(model), param="model")
 
     def models(self) -> list[ModelInfo]:
         """Every model once, in the order of the upstreams."""
@@ -72,15 +74,27 @@ class Pool:
                 found.setdefault(name, info)
         return list(found.values())
 
+    def listed(self) -> list[ModelInfo]:
+        """Every name that callers may ask for and that somebody has a model for."""
+        return self.catalogue.listed(self.models(), self._find)
+
     def changed(self) -> None:
         """To be called when an upstream went up or down, or its models changed."""
         for listener in self.listeners:
             listener()
 
-    def _not_found(self) -> str:
+    def _find(self, model: str) -> ModelInfo | None:
+        """The first upstream's that has it."""
+        for upstream in self.upstreams:
+            if info := (upstream.models or {}).get(upstream.named(model)):
+                return info
+        return None
+
+    def _not_found(self, model: str) -> str:
         """Names what there is. What was asked for is the caller's own text, and is not repeated."""
-        names = [info.id for info in self.models()]
+        missing = "There is no such model here."
+        if model in self.catalogue.aliases.values():
+            missing = f"{model} is not installed here, which is what this name stands for."
+        names = [info.id for info in self.listed()]
         offered = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
-        return "There is no such model here. " + (
-            f"Models: {offered}." if names else "No model is installed."
-        )
+        return f"{missing} " + (f"Models: {offered}." if names else "No model is installed.")

@@ -129,3 +129,7 @@ class Upstream:
         if load_s is not None and load_s >= LOAD_S_MIN:
             self._held.clear()
         self._held.add(self.named(model))
+
+    def dropped(self, model: str) -> None:
+        """The model was put out of memory."""
+        self._held.discard(self.named(model))

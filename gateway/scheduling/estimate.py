@@ -8,6 +8,7 @@ belong to a model on an upstream.
 """
 
 import math
+from collections.abc import Iterable
 from typing import Annotated, Final, Literal
 
 import attrs
@@ -58,6 +59,17 @@ class Work:
     cached_chars: int
     max_tokens: int
     answers: int = 1
+
+
+def together(work: Work, others: Iterable[Work]) -> Work:
+    """Several texts that are read in one go."""
+    for other in others:
+        work = attrs.evolve(
+            work,
+            prompt_chars=work.prompt_chars + other.prompt_chars,
+            messages=work.messages + other.messages,
+        )
+    return work
 
 
 @attrs.frozen(kw_only=True)
@@ -124,6 +136,11 @@ class CostModel:
             round(tokens),
         )
 
+    def prompt_tokens(self, model: str, *, chars: int, messages: int) -> int:
+        """About how many tokens a prompt is to this model, at least one."""
+        habits = self._habits.get(model, self._any_habits)
+        return max(1, round(habits.prompts.tokens(chars, messages)))
+
     def left_s(
         self,
         upstream: str,
@@ -140,7 +157,7 @@ class CostModel:
         """
         left_s = cost.service_s - so_far_s
         writing_s = so_far_s - cost.prefill_s
-        if work.answers > 1 or writing_s <= 0.0:
+        if work.answers != 1 or writing_s <= 0.0:
             return max(left_s, 0.0)
         habits = self._habits.get(model, self._any_habits)
         pace = self._paces.get((upstream, model), self._any_pace)
@@ -202,6 +219,19 @@ class CostModel:
             pace.write(concurrency, usage.completion, timings.decode_s)
         if None not in (timings.prefill_s, timings.decode_s):
             pace.rest(max(seen_s - told_s, 0.0) / answers)
+
+    def observe_reading(
+        self, upstream: str, model: str, work: Work, *, tokens: int, seen_s: float
+    ) -> None:
+        """Texts were embedded: read, and nothing written. `tokens` is 0 where nobody says."""
+        habits, pace = self._habits_of(model), self._pace_of(upstream, model)
+        if tokens:
+            habits.prompts.observe(work.prompt_chars, work.messages, tokens)
+        read = tokens or habits.prompts.tokens(work.prompt_chars, work.messages)
+        if read >= READ_TOKENS_MIN:
+            pace.read(read, max(seen_s - pace.overhead.each_s, seen_s / 2))
+        else:
+            pace.rest(max(seen_s - read * pace.reading.each_s, 0.0))
 
     def loaded(self, upstream: str, model: str, seconds: float) -> None:
         """A load that really happened took so long."""

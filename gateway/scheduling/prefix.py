@@ -6,23 +6,31 @@ processor this is most of what a request costs, so it matters which request
 goes next, and how much of it is already there.
 
 Prompts are compared without their text: a `Chain` has a mark after the tools,
-after each message and, inside the first few, after 256, 512, 1024… characters;
-each mark is the hash of all that stands before it. If two chains have a mark in
-common they have all marks before it, too, so the longest common part is found
-by halving. Of two long messages that begin alike at least half of what they
-share is found.
+after each message and, inside the first few as inside a text that is continued,
+after 256, 512, 1024… characters; each mark is the hash of all that stands before
+it. If two chains have a mark in common they have all marks before it, too, so the
+longest common part is found by halving. Of two long messages that begin alike at
+least half of what they share is found.
 
 The hashes are Python's own, salted anew for each process: no caller can make
 two prompts look alike, and a chain means nothing outside of this process.
 """
 
+from array import array
 from collections.abc import Set
 from typing import Final
 
 import attrs
 
 from gateway.core.jsonio import dumps
-from gateway.core.messages import GenerateRequest, ImagePart, Message, Tool
+from gateway.core.messages import (
+    EmbedRequest,
+    GenerateRequest,
+    ImagePart,
+    Message,
+    Prompt,
+    Tool,
+)
 from gateway.core.ticket import Chain
 
 FIRST_MARK_CHARS: Final = 256
@@ -34,6 +42,9 @@ stands in the first ones: instructions, examples, a document."""
 
 IMAGE_CHARS: Final = 4096
 """What an image counts as: some 1,000 tokens, the order of what vision models make of one."""
+
+TOKEN_CHARS: Final = 4
+"""What a token id counts as, where a prompt comes as those."""
 
 SIMILARITY_MIN: Final = 0.1
 """The part of a prompt that must be there already for it to take that sequence over.
@@ -74,7 +85,20 @@ def chain_of(request: GenerateRequest) -> Chain:
         if message.tool_calls or message.reasoning:
             chars, digest = _beside(message, chars, digest)
         marks.append((chars, digest))
+    if len(request.prompts) == 1:
+        _prompt(request.prompts[0], marks)
+    elif request.prompts:
+        # In the end the slot holds only the last of them. So one mark that no other request
+        # has: not even the same list is taken to be there already.
+        marks.append((sum(map(_chars, request.prompts)), hash(id(request))))
     return tuple(marks)
+
+
+def chars_of(request: EmbedRequest) -> int:
+    """Of all that is to be embedded, token ids by what they usually stand for."""
+    return sum(
+        len(item) if isinstance(item, str) else len(item) * TOKEN_CHARS for item in request.inputs
+    )
 
 
 @attrs.define(eq=False)
@@ -150,14 +174,26 @@ def shared_chars(marks: Set[int], chain: Chain) -> int:
     return chain[low][0]
 
 
-def _inside(text: str, before: int, digest: int, marks: list[tuple[int, int]]) -> int:
-    """Set the marks inside a long message; each character is hashed once."""
+def _inside(text: str | bytes, before: int, digest: int, marks: list[tuple[int, int]]) -> int:
+    """Set the marks inside a long message or prompt; each character is hashed once."""
     start, end = 0, FIRST_MARK_CHARS
     while end < len(text):
         digest = hash((digest, text[start:end]))
         marks.append((before + end, digest))
         start, end = end, 2 * end
     return hash((digest, text[start:]))
+
+
+def _prompt(prompt: Prompt, marks: list[tuple[int, int]]) -> None:
+    """Set the marks of a text or of tokens that no template surrounds."""
+    # Tokens as bytes, TOKEN_CHARS of them each: hashes of numbers are not salted.
+    text = array("i", prompt.tokens).tobytes() if prompt.tokens else prompt.text
+    digest = _inside(text, 0, 0, marks)
+    marks.append((_chars(prompt), hash((digest, prompt.suffix))))
+
+
+def _chars(prompt: Prompt) -> int:
+    return len(prompt.text) + len(prompt.tokens) * TOKEN_CHARS + len(prompt.suffix or "")
 
 
 def _tool(tool: Tool, chars: int, digest: int) -> tuple[int, int]:

@@ -6,11 +6,12 @@ from typing import Final
 import attrs
 
 from gateway.config.schema import Scheduling
+from gateway.core.messages import EmbedRequest
 from gateway.core.ticket import Ticket
 from gateway.pool.upstream import Upstream
 from gateway.scheduling.agenda import Ahead
 from gateway.scheduling.lane import Lane
-from gateway.scheduling.prefix import chain_of
+from gateway.scheduling.prefix import chain_of, chars_of
 from gateway.scheduling.rules.model_affinity import CHEAP_LOAD_S
 from gateway.scheduling.rules.prefix_affinity import GAIN_CHARS
 from gateway.scheduling.state import State
@@ -69,7 +70,12 @@ class Prospects:
     def price(self, ticket: Ticket) -> None:
         """Fill in what the ticket is expected to cost, and when it is due."""
         request = ticket.request
-        ticket.chain = chain_of(request)
+        if isinstance(request, EmbedRequest):
+            # Nothing of it stays in a slot for the next.
+            ticket.prompt_chars = chars_of(request)
+        else:
+            ticket.chain = chain_of(request)
+            ticket.prompt_chars = ticket.chain[-1][0] if ticket.chain else 0
         upstreams = self._state.plan.lane(ticket).upstreams
         cached = max([self._state.cached_chars(upstream, ticket) for upstream in upstreams])
         if len(self._state.plan):
@@ -220,8 +226,8 @@ class Prospects:
 
     def _prompts_compete(self, ticket: Ticket) -> bool:
         """Whether others wait whose prompts begin otherwise, and it is long enough to matter."""
-        chars = ticket.chain[-1][0] if ticket.chain else 0
-        if chars < GAIN_CHARS or not len(self._state.plan):
+        chars = ticket.prompt_chars
+        if not ticket.chain or chars < GAIN_CHARS or not len(self._state.plan):
             return False
         return self._state.plan.common_chars(ticket.model, ticket.chain) < chars - GAIN_CHARS
 

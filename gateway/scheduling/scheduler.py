@@ -13,14 +13,15 @@ from collections.abc import Sequence
 from typing import Final
 
 from gateway.config.schema import Scheduling
-from gateway.core.messages import Finished, FinishReason, totals
+from gateway.core.messages import Embeddings, Finished, FinishReason, GenerateRequest, totals
 from gateway.core.ticket import Ticket
 from gateway.pool.pool import Pool
 from gateway.pool.upstream import Upstream
 from gateway.scheduling.choice import Choice
-from gateway.scheduling.estimate import CostModel
+from gateway.scheduling.estimate import CostModel, together
 from gateway.scheduling.fairness import Accounts
 from gateway.scheduling.order import Order, Policy
+from gateway.scheduling.prefix import chain_of
 from gateway.scheduling.prospects import Outlook, Prospects, Turn
 from gateway.scheduling.state import Running, State
 
@@ -61,6 +62,15 @@ class Scheduler:
     def price(self, ticket: Ticket) -> None:
         """Fill in what the ticket is expected to cost, and when it is due."""
         self._prospects.price(ticket)
+
+    def prompt_tokens(self, request: GenerateRequest, upstream: Upstream) -> int:
+        """About how many tokens its prompt would have there, judged by those that ran."""
+        chain = chain_of(request)
+        return self.costs.prompt_tokens(
+            upstream.named(request.model),
+            chars=chain[-1][0] if chain else 0,
+            messages=len(request.messages) + len(request.prompts),
+        )
 
     def outlook(
         self,
@@ -112,10 +122,18 @@ class Scheduler:
             return True
         return self._settings.deadlines and now + ticket.cost.prefill_s / 2 > ticket.deadline_at
 
-    def started(self, ticket: Ticket, upstream: Upstream, now: float) -> None:
-        """It has got a slot of this upstream, which counts as busy already."""
-        if not self._state.plan.remove(ticket):
-            self._state.accounts.arrived(ticket.flow, ticket.caller.weight, now)
+    def started(
+        self, ticket: Ticket, upstream: Upstream, now: float, companions: Sequence[Ticket] = ()
+    ) -> None:
+        """It has got a slot of this upstream, which counts as busy already.
+
+        Args:
+            companions: Others that are computed in the same slot, in the same call.
+        """
+        members = (ticket, *companions)
+        for member in members:
+            if not self._state.plan.remove(member):
+                self._state.accounts.arrived(member.flow, member.caller.weight, now)
         engine = self._state.engine(upstream)
         name = upstream.named(ticket.model)
         swaps = not self._state.has(upstream, ticket.model)
@@ -125,7 +143,9 @@ class Scheduler:
         concurrency = max(1, upstream.in_flight)
         work = self._state.work(ticket, cached)
         cost = ticket.cost
-        if ticket.priced_for != (upstream.name, cached, concurrency):
+        if companions:
+            work = together(work, [self._state.work(member, 0) for member in companions])
+        if companions or ticket.priced_for != (upstream.name, cached, concurrency):
             cost = self._state.costs.price(upstream.name, name, work, concurrency=concurrency)
         running = self._state.running[ticket] = Running(
             upstream=upstream,
@@ -137,8 +157,10 @@ class Scheduler:
             work=work,
             swaps=swaps,
             cached_chars=cached,
+            shares=_shares(members),
         )
-        self._state.accounts.charge(ticket.flow, running.expected_s)
+        for member, part in running.shares:
+            self._state.accounts.charge(member.flow, running.expected_s * part)
 
     def running(self, ticket: Ticket) -> Running | None:
         """Where it runs, if it does."""
@@ -177,12 +199,28 @@ class Scheduler:
             )
             self._review_slots(now)
 
+    def embedded(self, ticket: Ticket, embeddings: Embeddings, now: float) -> None:
+        """The call in its slot has given all vectors: learn from how long it took."""
+        running = self._state.running[ticket]
+        upstream, load_s = running.upstream, embeddings.load_s or 0.0
+        upstream.ran(ticket.model, embeddings.load_s)
+        self._state.engine(upstream).observed_at = now
+        self._state.costs.observe_reading(
+            upstream.name,
+            running.model,
+            running.work,
+            tokens=embeddings.prompt_tokens,
+            seen_s=max(now - running.started_at - load_s, 0.0),
+        )
+
     def ended(self, ticket: Ticket, now: float) -> None:
         """It has given back its slot."""
         running = self._state.running.pop(ticket)
         self._state.engine(running.upstream).occupancy.ended(now)
-        self._state.accounts.settle(ticket.flow, running.expected_s, now - running.started_at)
-        self._state.accounts.left(ticket.flow, now)
+        expected_s, measured_s = running.expected_s, now - running.started_at
+        for member, part in running.shares:
+            self._state.accounts.settle(member.flow, expected_s * part, measured_s * part)
+            self._state.accounts.left(member.flow, now)
 
     def _review_slots(self, now: float) -> None:
         """Let those who learn how many they run at once try one more, or leave it."""
@@ -215,3 +253,13 @@ class Scheduler:
         for engine in self._state.engines.values():
             if not engine.upstream.up:
                 engine.lost()
+
+
+def _shares(members: Sequence[Ticket]) -> tuple[tuple[Ticket, float], ...]:
+    """The part of one slot that each of them has used, by what they cost alone."""
+    if len(members) == 1:
+        return ((members[0], 1.0),)
+    whole_s = sum(member.cost.service_s for member in members)
+    if whole_s <= 0.0:
+        return tuple((member, 1.0 / len(members)) for member in members)
+    return tuple((member, member.cost.service_s / whole_s) for member in members)

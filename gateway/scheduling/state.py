@@ -2,6 +2,7 @@
 
 import attrs
 
+from gateway.core.messages import EmbedRequest
 from gateway.core.ticket import Cost, Ticket
 from gateway.pool.pool import Pool
 from gateway.pool.upstream import Upstream
@@ -24,6 +25,8 @@ class Running:
         cost: What it is expected to take after that.
         swaps: Its model has to be loaded first.
         cached_chars: Of its prompt, found in the slot.
+        shares: Those whose slot it is, each with its part of it: more than one
+            where several requests are computed in one call.
     """
 
     upstream: Upstream
@@ -35,6 +38,7 @@ class Running:
     work: Work
     swaps: bool
     cached_chars: int
+    shares: tuple[tuple[Ticket, float], ...]
 
     @property
     def expected_s(self) -> float:
@@ -110,8 +114,16 @@ class State:
 
     def work(self, ticket: Ticket, cached_chars: int) -> Work:
         request = ticket.request
+        if isinstance(request, EmbedRequest):
+            return Work(
+                prompt_chars=ticket.prompt_chars,
+                messages=len(request.inputs),
+                cached_chars=0,
+                max_tokens=1,
+                answers=0,
+            )
         return Work(
-            prompt_chars=ticket.chain[-1][0] if ticket.chain else 0,
+            prompt_chars=ticket.prompt_chars,
             messages=len(request.messages) + len(request.prompts),
             cached_chars=cached_chars,
             max_tokens=request.max_tokens or self.max_tokens,

@@ -11,13 +11,16 @@ its lease block.
 """
 
 import asyncio
+from collections.abc import Sequence
 from types import TracebackType
 
 from gateway.core.clock import Clock, Timer
 from gateway.core.errors import GatewayError, RequestTimeout
+from gateway.core.messages import Embeddings, EmbedRequest
 from gateway.core.ticket import Ticket
 from gateway.pool.pool import Pool
 from gateway.pool.upstream import Upstream
+from gateway.scheduling.microbatch import BatchBounds, MicroBatch, companions
 from gateway.scheduling.queue import RequestQueue, Waiting
 from gateway.scheduling.scheduler import Scheduler
 
@@ -30,6 +33,7 @@ class BatchingWorker:
             that a burst never holds up the loop.
         batch_wait_s: While every slot is busy, tickets that time out within this
             of each other are dealt with in one turn. Never waited while a slot is free.
+        batch_bounds: Of requests for embeddings that are computed in one call.
     """
 
     def __init__(
@@ -41,6 +45,7 @@ class BatchingWorker:
         clock: Clock,
         batch_max_size: int,
         batch_wait_s: float,
+        batch_bounds: BatchBounds,
     ) -> None:
         self._queue = queue
         self._pool = pool
@@ -48,6 +53,9 @@ class BatchingWorker:
         self._clock = clock
         self._batch_max_size = batch_max_size
         self._batch_wait_s = batch_wait_s
+        self._batch_bounds = batch_bounds
+        self._batches: dict[Ticket, MicroBatch] = {}
+        self._running: set[MicroBatch] = set()
         self._expiry: Timer | None = None
         self._expiry_at = 0.0
         pool.listeners.append(self._review)
@@ -89,7 +97,18 @@ class BatchingWorker:
                 return upstream
         return await self._wait(ticket)
 
+    def batch_of(self, ticket: Ticket) -> MicroBatch:
+        """The call of which a request for embeddings is a part, once it has its lease."""
+        return self._batches[ticket]
+
     def give_back(self, ticket: Ticket, upstream: Upstream) -> None:
+        batch = self._batches.pop(ticket, None)
+        if batch is None:
+            self._free(ticket, upstream)
+        else:
+            batch.leave(ticket)
+
+    def _free(self, ticket: Ticket, upstream: Upstream) -> None:
         upstream.release()
         self._scheduler.ended(ticket, self._clock.now())
         if self._queue.qsize():
@@ -101,9 +120,24 @@ class BatchingWorker:
             ticket.model, ticket.tried, lambda upstream: scheduler.cached_chars(upstream, ticket)
         )
 
-    def _start(self, ticket: Ticket, upstream: Upstream) -> None:
+    def _start(self, ticket: Ticket, upstream: Upstream, companions: Sequence[Ticket] = ()) -> None:
         upstream.take()
-        self._scheduler.started(ticket, upstream, self._clock.now())
+        self._scheduler.started(ticket, upstream, self._clock.now(), companions)
+        if isinstance(ticket.request, EmbedRequest):
+            self._begin_batch((ticket, *companions), upstream)
+
+    def _begin_batch(self, tickets: Sequence[Ticket], upstream: Upstream) -> None:
+        def over(batch: MicroBatch, whole: Embeddings | None) -> None:
+            ticket = tickets[0]
+            self._running.discard(batch)
+            if whole is not None:
+                self._scheduler.embedded(ticket, whole, self._clock.now())
+            self._free(ticket, upstream)
+
+        batch = MicroBatch(tickets, over=over)
+        # Held here too, since a call may outlive all who wanted it for a moment.
+        self._running.add(batch)
+        self._batches.update(dict.fromkeys(tickets, batch))
 
     async def _wait(self, ticket: Ticket) -> Upstream:
         self._pool.require(ticket.model, ticket.tried)
@@ -132,8 +166,22 @@ class BatchingWorker:
             return
         upstream = self._free_for(ticket)
         assert upstream is not None, "the queue chose a ticket that no free slot can run"
-        self._start(ticket, upstream)
-        item.granted.set_result(upstream)
+        others = self._companions(ticket, upstream)
+        self._start(ticket, upstream, [other.ticket for other in others])
+        for granted in (item, *others):
+            granted.granted.set_result(upstream)
+
+    def _companions(self, ticket: Ticket, upstream: Upstream) -> list[Waiting]:
+        """Who comes along in one call of the engine; nobody, but for embeddings."""
+        if not isinstance(ticket.request, EmbedRequest):
+            return []
+        items = {
+            item.ticket: item
+            for item in self._queue.live()
+            if upstream.name not in item.ticket.tried
+        }
+        now = self._clock.now()
+        return [items[other] for other in companions(ticket, items, self._batch_bounds, now)]
 
     def _review(self) -> None:
         """Upstreams came or went: fail at once whom nobody can serve, and look for free slots."""

@@ -1,50 +1,200 @@
 """The table of routes, and the one aiohttp Application that serves it."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-import attrs
 from aiohttp import web
 
+from gateway.core.errors import BackendError, ModelNotFound, RequestNotFound
+from gateway.web import stored
+from gateway.web.answers import anthropic, gateway, openai
+from gateway.web.answers import ollama as ollama_answers
+from gateway.web.docs import Docs
+from gateway.web.embedding import Embedding
 from gateway.web.inference import Inference
+from gateway.web.management import Management
 from gateway.web.middleware import Edge
 from gateway.web.models import Models
+from gateway.web.ollama import Ollama
+from gateway.web.ollama_routes import ollama_routes
 from gateway.web.ops import Ops
 from gateway.web.requests import Requests
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+from gateway.web.route import JSON, UNCHANGED, Access, Answer, Route, embeds, runs
+from gateway.web.token_routes import token_routes
+from gateway.web.tokenizing import TokenHandlers
 
 CHAT_COMPLETIONS: Final = "/v1/chat/completions"
-
-
-@attrs.frozen
-class Route:
-    """One URL.
-
-    Attributes:
-        method: A GET answers to HEAD too.
-        summary: What it is for, in a line without a full stop.
-    """
-
-    method: str
-    template: str
-    handler: Handler
-    summary: str
+COMPLETIONS: Final = "/v1/completions"
+MESSAGES: Final = "/v1/messages"
+RESPONSES: Final = "/v1/responses"
+EMBEDDINGS: Final = "/v1/embeddings"
 
 
 def routes(
-    *, chat: Inference[Any], models: Models, requests: Requests, ops: Ops
+    *,
+    chat: Inference[Any],
+    completions: Inference[Any],
+    messages: Inference[Any],
+    responses: Inference[Any],
+    embeddings: Embedding[Any],
+    ollama_chat: Inference[Any],
+    ollama_generate: Inference[Any],
+    ollama_embed: Embedding[Any],
+    ollama_embeddings: Embedding[Any],
+    ollama: Ollama,
+    management: Management,
+    tokens: TokenHandlers,
+    models: Models,
+    requests: Requests,
+    ops: Ops,
+    docs: Docs,
 ) -> Sequence[Route]:
     """Every URL there is."""
     return (
-        Route("POST", CHAT_COMPLETIONS, chat.handle, "A chat completion, as OpenAI has it"),
-        Route("GET", "/v1/models", models.list, "The models that can be asked for"),
-        Route("GET", "/v1/models/{model:.+}", models.one, "One model"),
-        Route("GET", "/v1/requests/{id}", requests.one, "Where a request of yours is"),
-        Route("GET", "/health", ops.health, "Whether the gateway runs; always 200"),
-        Route("GET", "/ready", ops.ready, "Whether a request would have a chance"),
-        Route("GET", "/metrics", ops.metrics, "Metrics for Prometheus"),
+        runs(
+            CHAT_COMPLETIONS,
+            chat,
+            "A chat completion, as OpenAI has it",
+            tag="OpenAI",
+            reply=openai.CHAT,
+            record=openai.CHAT_CHUNK,
+        ),
+        runs(
+            COMPLETIONS,
+            completions,
+            "A text continued, as OpenAI has it",
+            tag="OpenAI",
+            reply=openai.COMPLETION,
+            record=openai.COMPLETION_CHUNK,
+        ),
+        runs(
+            MESSAGES,
+            messages,
+            "A message, as Anthropic has it",
+            tag="Anthropic",
+            reply=anthropic.MESSAGE,
+            record=anthropic.MESSAGE_EVENT,
+        ),
+        runs(
+            RESPONSES,
+            responses,
+            "A response, as OpenAI has it; nothing of it is stored",
+            tag="OpenAI",
+            reply=openai.RESPONSE,
+            record=openai.RESPONSE_EVENT,
+        ),
+        embeds(
+            EMBEDDINGS,
+            embeddings,
+            "A vector for each text, as OpenAI has it",
+            tag="OpenAI",
+            reply=openai.EMBEDDINGS,
+        ),
+        *stored.ROUTES,
+        *ollama_routes(
+            chat=ollama_chat, generate=ollama_generate, ollama=ollama, management=management
+        ),
+        embeds(
+            "/api/embed",
+            ollama_embed,
+            "A vector for each text, as Ollama has it",
+            tag="Ollama",
+            reply=ollama_answers.EMBED,
+        ),
+        embeds(
+            "/api/embeddings",
+            ollama_embeddings,
+            "A vector for one text, as Ollama once had it",
+            tag="Ollama",
+            reply=ollama_answers.EMBEDDINGS,
+        ),
+        *token_routes(tokens),
+        Route(
+            "GET",
+            "/v1/models",
+            models.list,
+            "The models that can be asked for",
+            tag="OpenAI",
+            answers=[Answer(content={JSON: openai.MODELS})],
+            errors=[],
+        ),
+        Route(
+            "GET",
+            "/v1/models/{model:.+}",
+            models.one,
+            "One model",
+            tag="OpenAI",
+            answers=[Answer(content={JSON: openai.MODEL})],
+            errors=[ModelNotFound, BackendError],
+        ),
+        Route(
+            "GET",
+            "/v1/requests/{id}",
+            requests.one,
+            "Where a request of yours is",
+            tag="Gateway",
+            answers=[Answer(content={JSON: gateway.PROGRESS})],
+            errors=[RequestNotFound],
+        ),
+        Route(
+            "GET",
+            "/health",
+            ops.health,
+            "Whether the gateway runs; always 200",
+            tag="Gateway",
+            access="public",
+            answers=[Answer(content={JSON: gateway.HEALTH})],
+            errors=[],
+        ),
+        Route(
+            "GET",
+            "/ready",
+            ops.ready,
+            "Whether a request would have a chance",
+            tag="Gateway",
+            access="local",
+            answers=[
+                Answer(content={JSON: gateway.READY}),
+                Answer(status=503, content={JSON: gateway.NOT_READY}, description="Not now"),
+            ],
+            errors=[],
+        ),
+        Route(
+            "GET",
+            "/metrics",
+            ops.metrics,
+            "Metrics for Prometheus",
+            tag="Gateway",
+            access="local",
+            answers=[Answer(content={"text/plain": {"type": "string"}})],
+            errors=[],
+        ),
+        Route(
+            "GET",
+            "/openapi.json",
+            docs.openapi,
+            "This description",
+            tag="Gateway",
+            access="local",
+            answers=[Answer(content={JSON: {"type": "object"}}), UNCHANGED],
+            errors=[],
+        ),
+        Route(
+            "GET",
+            "/docs",
+            docs.page,
+            "The same for people, with settings for their clients",
+            tag="Gateway",
+            access="local",
+            answers=[Answer(content={"text/html": {"type": "string"}}), UNCHANGED],
+            errors=[],
+        ),
     )
+
+
+def access(table: Sequence[Route]) -> Mapping[str, Access]:
+    """Who may have what, by path."""
+    return {route.path: route.access for route in table}
 
 
 def application(table: Sequence[Route], edge: Edge) -> web.Application:

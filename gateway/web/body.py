@@ -7,13 +7,15 @@ no `100 Continue` is sent: who has no key, or sends too much, is told so instead
 import asyncio
 from typing import Final
 
-from aiohttp import HttpVersion11, web
+from aiohttp import HttpVersion11, StreamReader, web
+from aiohttp.hdrs import CONTENT_ENCODING
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestPayloadError
 
 from gateway.config.schema import Limits, Timeouts
 from gateway.core.errors import BadHttp, BodyTimeout, MemoryPressure
 from gateway.web.head import body_too_large, check_body_head
+from gateway.web.inflate import CODINGS, STEP_BYTES, Inflater
 
 _RETRY_AFTER_S: Final = 1.0
 
@@ -73,15 +75,16 @@ class BodyShare:
 async def read_body(
     web_request: web.Request, limits: Limits, timeouts: Timeouts, share: BodyShare
 ) -> bytes | bytearray:
-    """The whole body. One that has already arrived costs no timer.
+    """The whole body, inflated if it was compressed. One that has already arrived costs no timer.
 
     Args:
         share: Grows by the body; held by the caller for as long as what was in
             the body is, so that large requests which wait for a slot count too.
 
     Raises:
-        TooLarge: Announced so, or found so; nothing is read after that.
-        UnsupportedContentEncoding: It is compressed.
+        TooLarge: Announced so, or found so, inflated; nothing is read after that.
+        UnsupportedContentEncoding: It is in a coding that nobody here undoes.
+        BadContentEncoding: It is not in the coding that it says.
         BodyTimeout: It was not there in `body_timeout_seconds`, counted from this call.
         MemoryPressure: All bodies together are over `bodies_in_flight_bytes_max`.
         BadHttp: Its framing is broken.
@@ -90,28 +93,51 @@ async def read_body(
     if refusal is not None:
         raise refusal
     content = web_request.content
+    bytes_max = limits.body_bytes_max
+    coding = web_request.headers.get(CONTENT_ENCODING, "").lower()
     try:
-        if content.is_eof():
+        if content.is_eof() and coding not in CODINGS:
             body = content.read_nowait()
-            if len(body) > limits.body_bytes_max:
-                raise body_too_large(limits.body_bytes_max)
+            if len(body) > bytes_max:
+                raise body_too_large(bytes_max)
             share.grow(len(body))
             return body
         continue_if_expected(web_request)
-        # Not a list of pieces: each of many tiny ones would cost 40 bytes.
-        received = bytearray()
         async with asyncio.timeout(timeouts.body_timeout_seconds):
+            if coding in CODINGS:
+                return await _inflated(content, Inflater(coding), bytes_max, share)
+            # Not a list of pieces: each of many tiny ones would cost 40 bytes.
+            received = bytearray()
             while piece := await content.readany():
-                if len(received) + len(piece) > limits.body_bytes_max:
-                    raise body_too_large(limits.body_bytes_max)
+                if len(received) + len(piece) > bytes_max:
+                    raise body_too_large(bytes_max)
                 share.grow(len(piece))
                 received += piece
-        return received
+            return received
     except TimeoutError:
         raise BodyTimeout("The body did not arrive in time.") from None
     except (RequestPayloadError, HttpProcessingError):
         # The pure-Python parser leaves the latter in the stream, the C parser the former.
         raise BadHttp("The body is not framed as HTTP wants it.") from None
+
+
+async def _inflated(
+    content: StreamReader, inflater: Inflater, bytes_max: int, share: BodyShare
+) -> bytearray:
+    """What comes of a compressed body. No more of it than the bound is ever there."""
+    inflated = bytearray()
+    while data := await content.readany():
+        if content.total_bytes > bytes_max:
+            raise body_too_large(bytes_max)  # It may be one of which nothing ever comes.
+        for piece in inflater.feed(data):
+            if len(inflated) + len(piece) > bytes_max:
+                raise body_too_large(bytes_max)
+            share.grow(len(piece))
+            inflated += piece
+            if len(piece) == STEP_BYTES:
+                await asyncio.sleep(0)  # Others want to go on, too.
+    inflater.end()
+    return inflated
 
 
 def continue_if_expected(web_request: web.Request) -> None:

@@ -2,10 +2,13 @@
 
 from typing import Final
 
-from gateway.dialects import openai_errors
+from gateway.dialects import anthropic_errors, ollama_errors, openai_errors
 from gateway.dialects.base import Envelope
 
-_BY_PREFIX: Final[tuple[tuple[str, Envelope], ...]] = ()
+_BY_PREFIX: Final[tuple[tuple[str, Envelope], ...]] = (
+    ("/v1/messages", anthropic_errors.ENVELOPE),
+    ("/api/", ollama_errors.ENVELOPE),
+)
 """The first prefix of a path that fits; OpenAI's where none does."""
 
 

@@ -28,6 +28,7 @@ from gateway.core.errors import (
     TooLarge,
     UnsupportedContentEncoding,
 )
+from gateway.web import inflate
 from gateway.web.hosts import HostPolicy
 
 LINE_BYTES_MAX: Final = 8190
@@ -40,6 +41,7 @@ HEAD_BYTES_MAX: Final = 32 * 1024
 """What a head may hold that is still incomplete: it is memory that nobody asked for yet."""
 
 _LENGTH_DIGITS_MAX: Final = 19
+_CODINGS: Final = frozenset({"", "identity", *inflate.CODINGS})
 
 
 def check_head(
@@ -131,9 +133,11 @@ def check_body_head(headers: CIMultiDictProxy[str], body_bytes_max: int) -> Gate
     Args:
         body_bytes_max: A declared length over this is refused.
     """
-    encodings = headers.getall(CONTENT_ENCODING, ())
-    if encodings and not (len(encodings) == 1 and encodings[0].lower() in ("identity", "")):
-        return UnsupportedContentEncoding("The body must be sent without a Content-Encoding.")
+    codings = headers.getall(CONTENT_ENCODING, ())
+    if codings and not (len(codings) == 1 and codings[0].lower() in _CODINGS):
+        return UnsupportedContentEncoding(
+            f"The body may be in one Content-Encoding, of {inflate.ACCEPTED}, or in none."
+        )
     length = headers.get(CONTENT_LENGTH)
     if length is None:
         return None

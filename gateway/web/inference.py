@@ -1,54 +1,24 @@
 """The one handler that runs models; which wire format it speaks is its argument."""
 
-import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Final, Generic, TypeVar
+from typing import Generic
 
-import attrs
 from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
-from gateway.config.schema import Limits, Scheduling, Timeouts
-from gateway.core import jsonio
+from gateway.config.schema import Scheduling
 from gateway.core.clock import Clock
-from gateway.core.errors import GatewayError, InternalError, UnsupportedMediaType
-from gateway.core.messages import Event, fold
-from gateway.core.ticket import ANONYMOUS, Caller, Hints
-from gateway.dialects.base import Dialect, Encoder, P, Parsed, ReplyHead
+from gateway.core.errors import GatewayError, InternalError
+from gateway.core.messages import Event, Finished, FinishReason, fold
+from gateway.dialects.base import Dialect, Encoder, P
 from gateway.service import Service
 from gateway.story import Answer
-from gateway.web.body import BodyBudget, BodyShare, read_body
-from gateway.web.hints import fingerprint_of, hints_of
+from gateway.web.intake import IGNORED_PARAMS, Asked, Intake, is_dry_run
 from gateway.web.progress import ProgressComments
-from gateway.web.requests import forecast_document
 from gateway.web.streams import Stream, stream_of
-from gateway.web.visit import VISIT, Visit, json_reply
+from gateway.web.visit import Visit, json_reply
 
 log = logging.getLogger("gateway.web")
-
-R = TypeVar("R", bound=web.StreamResponse)
-
-PARSED_IN_A_THREAD_BYTES: Final = 256 * 1024
-"""Larger bodies would hold up everybody else while they are parsed."""
-
-IGNORED_PARAMS: Final = "x-gateway-ignored-params"
-
-TRUNCATED: Final = "x-gateway-truncated"
-"""Of an answer that was cut at its deadline."""
-
-REJOINED: Final = "x-gateway-rejoined"
-"""Of an answer that an earlier try of the same request had begun."""
-
-
-@attrs.frozen
-class Asked:
-    """A request as it came: what it says, and who says it."""
-
-    visit: Visit
-    parsed: Parsed
-    caller: Caller
-    hints: Hints
 
 
 class Inference(Generic[P]):
@@ -58,84 +28,59 @@ class Inference(Generic[P]):
         self,
         *,
         dialect: Dialect[P],
+        intake: Intake,
         service: Service,
         clock: Clock,
-        limits: Limits,
-        timeouts: Timeouts,
         scheduling: Scheduling,
-        bodies: BodyBudget,
     ) -> None:
         self._dialect = dialect
+        self._intake = intake
         self._service = service
         self._clock = clock
-        self._limits = limits
-        self._timeouts = timeouts
-        self._scheduling = scheduling
-        self._bodies = bodies
         # Lines of JSON have no room for comments.
         has_comments = dialect.stream_type == "text/event-stream"
         self._progress_s = scheduling.progress_seconds if has_comments else 0.0
 
+    @property
+    def dialect(self) -> Dialect[P]:
+        """What it speaks."""
+        return self._dialect
+
     async def handle(self, web_request: web.Request) -> web.StreamResponse:
-        visit = web_request[VISIT]
-        if self._dialect.json_only and web_request.content_type != "application/json":
-            raise UnsupportedMediaType("The body must be sent as Content-Type: application/json.")
-        with self._bodies.share() as share:
-            parsed, fingerprint = await self._parse(web_request, share)
-            caller = visit.caller or ANONYMOUS
-            hints = hints_of(
-                web_request.headers,
-                caller,
-                fingerprint=fingerprint,
-                session_headers=self._scheduling.session_headers,
-            )
-            asked = Asked(visit=visit, parsed=parsed, caller=caller, hints=hints)
-            if _is_dry_run(web_request):
-                return self._forecast(asked)
-            head = ReplyHead(
-                id=visit.id,
-                created=int(self._clock.wall()),
-                model=self._service.model_named(parsed.request.model),
-                request_id=visit.request_id,
-            )
-            encoder = self._dialect.encoder(parsed, head)
-            if parsed.request.stream:
+        intake, dialect = self._intake, self._dialect
+        with intake.share() as share:
+            asked = await intake.asked(web_request, dialect, share)
+            if is_dry_run(web_request):
+                return intake.forecast(asked)
+            encoder = dialect.encoder(asked.parsed, intake.head(asked))
+            if asked.parsed.wants == "unload":
+                return await self._unload(asked, encoder)
+            if asked.parsed.request.stream:
                 return await self._stream(web_request, asked, encoder)
             return await self._whole(asked, encoder)
 
-    async def _parse(self, web_request: web.Request, share: BodyShare) -> tuple[P, bytes]:
-        # The bytes of the body live no longer than this call.
-        body = await read_body(web_request, self._limits, self._timeouts, share)
-        if len(body) > PARSED_IN_A_THREAD_BYTES:
-            return await asyncio.to_thread(self._read, body)
-        return self._read(body)
+    async def _unload(self, asked: Asked[P], encoder: Encoder) -> web.StreamResponse:
+        """Runs no model, and so waits for no slot."""
+        await self._service.unload(asked.parsed.request.model, asked.caller)
+        body = encoder.reply(fold([Finished(FinishReason.STOP)]))
+        reply = json_reply(asked.visit, body, self._clock.now())
+        if asked.parsed.ignored:
+            reply.headers[IGNORED_PARAMS] = ", ".join(asked.parsed.ignored)
+        return reply
 
-    def _read(self, body: bytes | bytearray) -> tuple[P, bytes]:
-        return self._dialect.parse(body), fingerprint_of(body)
-
-    def _forecast(self, asked: Asked) -> web.Response:
-        forecast = self._service.forecast(
-            asked.parsed.request,
-            caller=asked.caller,
-            hints=asked.hints,
-            ignored=asked.parsed.ignored,
-        )
-        body = jsonio.dumps(forecast_document(forecast))
-        return json_reply(asked.visit, body, self._clock.now())
-
-    async def _whole(self, asked: Asked, encoder: Encoder) -> web.StreamResponse:
+    async def _whole(self, asked: Asked[P], encoder: Encoder) -> web.StreamResponse:
         async def consume(answer: Answer) -> web.Response:
             events: list[Event] = []
             while batch := await answer.read():
                 events += batch
-            headers = self._headers(asked.visit, answer)
+            headers = self._intake.headers(asked.visit, answer)
             headers[hdrs.CONTENT_TYPE] = "application/json"
             return web.Response(body=encoder.reply(fold(events)), headers=headers)
 
-        return await self._run(asked, consume)
+        return await self._intake.run(asked, consume)
 
     async def _stream(
-        self, web_request: web.Request, asked: Asked, encoder: Encoder
+        self, web_request: web.Request, asked: Asked[P], encoder: Encoder
     ) -> web.StreamResponse:
         response: Stream | None = None
         visit = asked.visit
@@ -153,7 +98,7 @@ class Inference(Generic[P]):
 
         async def consume(answer: Answer) -> Stream:
             await waiting.stop()
-            stream = response or await begin(self._headers(visit, answer))
+            stream = response or await begin(self._intake.headers(visit, answer))
             async with stream:
                 while events := await answer.read():
                     record = encoder.feed(events)
@@ -171,7 +116,7 @@ class Inference(Generic[P]):
         )
         waiting.start()
         try:
-            return await self._run(asked, consume)
+            return await self._intake.run(asked, consume)
         except ConnectionError:
             raise  # The client is gone.
         except Exception as error:
@@ -191,32 +136,6 @@ class Inference(Generic[P]):
             waiting.cancel()
             if response is not None:
                 response.stop_streaming()  # its pings, if they still go on
-
-    def _run(self, asked: Asked, consume: Callable[[Answer], Awaitable[R]]) -> Awaitable[R]:
-        # Not a coroutine itself: every token passes through those above it.
-        return self._service.run(
-            asked.parsed.request,
-            consume,
-            caller=asked.caller,
-            request_id=asked.visit.request_id,
-            hints=asked.hints,
-            ignored=asked.parsed.ignored,
-            heard=asked.visit.heard,
-        )
-
-    def _headers(self, visit: Visit, answer: Answer) -> CIMultiDict[str]:
-        headers = visit.headers(self._clock.now(), answer.queue_s)
-        if answer.ignored:
-            headers[IGNORED_PARAMS] = ", ".join(answer.ignored)
-        if answer.truncated:
-            headers[TRUNCATED] = "deadline"
-        if answer.rejoined:
-            headers[REJOINED] = "1"
-        return headers
-
-
-def _is_dry_run(web_request: web.Request) -> bool:
-    return bool(web_request.query_string) and web_request.query.get("dry_run") in ("1", "true")
 
 
 async def _fail(response: Stream, encoder: Encoder, visit: Visit, error: GatewayError) -> None:

@@ -6,7 +6,7 @@ envelope of an error here, and every request is told of exactly once here.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from aiohttp import hdrs, web
@@ -18,24 +18,22 @@ from gateway.core.errors import (
     GatewayError,
     InternalError,
     MethodNotAllowed,
+    NotSupported,
     Unauthorized,
     UnknownRoute,
+    UnsupportedContentEncoding,
 )
 from gateway.telemetry.exchange import CLIENT_GONE, METHODS, Exchange
+from gateway.web import inflate, unserved
 from gateway.web.envelopes import envelope_of
-from gateway.web.origins import OriginPolicy, preflight
+from gateway.web.origins import CorsHeaders, OriginPolicy
 from gateway.web.refusals import say_when
+from gateway.web.route import Access
 from gateway.web.visit import VISIT, Visit
 
 log = logging.getLogger("gateway.web")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-PUBLIC: Final = frozenset({"/health"})
-"""Routes for everybody."""
-
-LOCAL: Final = frozenset({"/ready", "/metrics"})
-"""Routes for whoever is on this machine, or has a key."""
 
 _FORWARDED: Final = (hdrs.X_FORWARDED_FOR, hdrs.FORWARDED)
 
@@ -46,7 +44,8 @@ class Edge:
 
     Args:
         tell: Called once for each request. Must not raise.
-        metrics_public: Serve LOCAL routes to everybody who reaches the port.
+        access: By the path of a route who may have it; holders of a key where it is silent.
+        metrics_public: What is for this machine is for everybody who reaches the port.
     """
 
     def __init__(
@@ -56,12 +55,14 @@ class Edge:
         clock: Clock,
         tell: Callable[[Exchange], None],
         origins: OriginPolicy,
+        access: Mapping[str, Access],
         metrics_public: bool,
     ) -> None:
         self._callers = callers
         self._clock = clock
         self._tell = tell
         self._origins = origins
+        self._access = access
         self._metrics_public = metrics_public
 
     async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -72,16 +73,17 @@ class Edge:
         response: web.StreamResponse
         try:
             try:
-                visit.origin = self._origins.check(web_request.method, web_request.headers)
-                if visit.origin is not None and web_request.method == hdrs.METH_OPTIONS:
-                    response = self._preflight(web_request, visit, visit.origin)
-                else:
+                preflight = self._look_at_origin(web_request, visit)
+                if preflight is None:
                     self._authenticate(web_request, visit)
                     response = await handler(web_request)
+                else:
+                    response = self._preflight(visit, preflight)
             except GatewayError as error:
                 response = self.refusal(web_request, visit, error)
             except web.HTTPException as error:
-                response = self.refusal(web_request, visit, _from_aiohttp(error))
+                refused = _from_aiohttp(error, web_request.path)
+                response = self.refusal(web_request, visit, refused)
             except (asyncio.CancelledError, ConnectionError):
                 raise
             except Exception:
@@ -104,11 +106,20 @@ class Edge:
         body = envelope.body(error, visit.request_id)
         return web.Response(body=body, status=envelope.status(error), headers=headers)
 
-    def _preflight(self, web_request: web.Request, visit: Visit, origin: str) -> web.Response:
+    def _look_at_origin(self, web_request: web.Request, visit: Visit) -> CorsHeaders | None:
+        """The page that sends this, if one does; what it is told if it only asks whether it may."""
+        headers = web_request.headers
+        origin = headers.get(hdrs.ORIGIN)
+        visit.cors = self._origins.told(origin)
+        if origin is None:
+            return None
+        self._origins.check(web_request.method, origin, headers.get(hdrs.HOST, ""))
+        return self._origins.preflight(web_request.method, headers)
+
+    def _preflight(self, visit: Visit, told: CorsHeaders) -> web.Response:
         """A browser asks whether a page may send a request; it sends no key with that."""
         headers = visit.headers(self._clock.now())
-        wanted = web_request.headers.get(hdrs.ACCESS_CONTROL_REQUEST_HEADERS, "")
-        preflight(origin, wanted, headers)
+        headers.extend(told)
         return web.Response(status=204, headers=headers)
 
     def _authenticate(self, web_request: web.Request, visit: Visit) -> None:
@@ -119,8 +130,8 @@ class Edge:
         if self._callers.open:
             visit.caller = self._callers.identify((), ())
             return
-        route = route_of(web_request)
-        if route in PUBLIC:
+        access = self._access.get(route_of(web_request), "key")
+        if access == "public":
             return
         headers = web_request.headers
         try:
@@ -128,7 +139,7 @@ class Edge:
                 headers.getall(hdrs.AUTHORIZATION, ()), headers.getall("x-api-key", ())
             )
         except Unauthorized:
-            if route not in LOCAL or not (self._metrics_public or _is_local(web_request)):
+            if access != "local" or not (self._metrics_public or _is_local(web_request)):
                 raise
 
     def _told(self, web_request: web.Request, visit: Visit, status: int) -> None:
@@ -173,9 +184,12 @@ def _explain(error: GatewayError, headers: CIMultiDict[str]) -> None:
         headers[hdrs.WWW_AUTHENTICATE] = "Bearer"
     elif isinstance(error, MethodNotAllowed):
         headers[hdrs.ALLOW] = ", ".join(error.allowed)
+    elif isinstance(error, UnsupportedContentEncoding):
+        # What it may come back in: RFC 9110 section 15.5.16.
+        headers[hdrs.ACCEPT_ENCODING] = inflate.ACCEPTED
 
 
-def _from_aiohttp(error: web.HTTPException) -> GatewayError:
+def _from_aiohttp(error: web.HTTPException, path: str) -> GatewayError:
     """The router's own refusals, in our words."""
     match error:
         case web.HTTPMethodNotAllowed():
@@ -183,6 +197,8 @@ def _from_aiohttp(error: web.HTTPException) -> GatewayError:
             return MethodNotAllowed(
                 f"This URL answers to {', '.join(allowed)} only.", allowed=allowed
             )
+        case web.HTTPNotFound() if why := unserved.why(path):
+            return NotSupported(why)
         case web.HTTPNotFound():
             return UnknownRoute("There is no such URL here. Try /v1/models.")
         case _:

@@ -9,7 +9,13 @@ from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
 from gateway.core.clock import Clock
-from gateway.core.errors import DeadlineUnmeetable, GatewayError, Overloaded, RequestTimeout
+from gateway.core.errors import (
+    DeadlineUnmeetable,
+    GatewayError,
+    NotSupported,
+    Overloaded,
+    RequestTimeout,
+)
 from gateway.web.visit import answer_headers
 
 log = logging.getLogger("gateway.web")
@@ -38,8 +44,9 @@ def say_when(error: GatewayError, headers: CIMultiDict[str]) -> None:
         headers[hdrs.RETRY_AFTER] = str(max(1, math.ceil(error.retry_after_s)))
         headers[RETRY_AFTER_MS] = str(max(1, math.ceil(error.retry_after_s * 1000.0)))
         headers[SHOULD_RETRY] = "true"
-    elif isinstance(error, DeadlineUnmeetable | RequestTimeout):
-        # It would never fit, or has had all its time: SDKs would send it twice more.
+    elif isinstance(error, DeadlineUnmeetable | RequestTimeout | NotSupported):
+        # It would never fit, has had all its time, or is not done here: SDKs would send
+        # it twice more.
         headers[SHOULD_RETRY] = "false"
     if isinstance(error, Overloaded) and error.promise is not None and error.promise.place:
         headers[PLACE] = error.promise.place

@@ -10,7 +10,7 @@ from multidict import CIMultiDict
 
 from gateway.core.errors import GatewayError
 from gateway.core.ticket import Caller, RequestRecord
-from gateway.web import origins
+from gateway.web.origins import CorsHeaders
 
 _SANE_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}").fullmatch
 _run: Final = secrets.token_hex(6)
@@ -33,6 +33,8 @@ def answer_headers(request_id: str, *, total_s: float, queue_s: float) -> CIMult
     return CIMultiDict(
         (
             ("x-request-id", request_id),
+            # Anthropic's name for it; its SDKs look for no other.
+            ("request-id", request_id),
             ("openai-processing-ms", f"{total_ms:.0f}"),
             ("x-gateway-queue-ms", f"{queue_ms:.0f}"),
             ("Server-Timing", f"queue;dur={queue_ms:.1f}, total;dur={total_ms:.1f}"),
@@ -50,11 +52,11 @@ class Visit:
         request_id: The client's `x-request-id` if it is sane, else ours.
         arrived_at: Clock seconds.
         caller: None until the request was authenticated.
-        origin: Of the browser page that may read the answer, if there is one.
+        cors: Headers of the answer that say which browser pages may read it.
         record: Of the generation, if there was one.
     """
 
-    __slots__ = ("arrived_at", "caller", "error", "id", "origin", "record", "request_id")
+    __slots__ = ("arrived_at", "caller", "cors", "error", "id", "record", "request_id")
 
     def __init__(self, client_id: str | None, arrived_at: float) -> None:
         self.id = new_id()
@@ -63,17 +65,17 @@ class Visit:
         self.arrived_at = arrived_at
         self.caller: Caller | None = None
         self.error: GatewayError | None = None
-        self.origin: str | None = None
+        self.cors: CorsHeaders = ()
         self.record: RequestRecord | None = None
 
     def heard(self, record: RequestRecord) -> None:
         self.record = record
 
     def headers(self, now: float, queue_s: float = 0.0) -> CIMultiDict[str]:
-        """`answer_headers` of an answer that is sent now, readable for an allowed page."""
+        """`answer_headers` of an answer that is sent now, and `cors`."""
         headers = answer_headers(self.request_id, total_s=now - self.arrived_at, queue_s=queue_s)
-        if self.origin is not None:
-            origins.allow(self.origin, headers)
+        if self.cors:
+            headers.extend(self.cors)
         return headers
 
 

@@ -2,8 +2,8 @@ import hashlib
 
 import pytest
 
-from gateway.admission.callers import Callers
-from gateway.core.errors import Unauthorized
+from gateway.admission.callers import Callers, require_manager
+from gateway.core.errors import NotPermitted, Unauthorized
 from gateway.core.ticket import ANONYMOUS, Caller, Priority
 
 KEY = "sk-a-key-that-is-long-enough"
@@ -82,6 +82,13 @@ def test_a_caller_is_treated_as_configured_and_all_others_as_usual() -> None:
     callers = Callers({"alice": KEY, "bob": OTHER}, {"alice": alice})
     assert callers.identify([], [KEY]) is alice
     assert callers.identify([], [OTHER]) == Caller("bob")
+
+
+def test_models_are_managed_by_those_who_may_alone() -> None:
+    require_manager(Caller("alice", manage_models=True))
+    for caller in (Caller("bob"), ANONYMOUS):
+        with pytest.raises(NotPermitted, match="manage_models"):
+            require_manager(caller)
 
 
 def test_nobody_in_particular_is_treated_as_configured_too() -> None:

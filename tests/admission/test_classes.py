@@ -5,6 +5,7 @@ from gateway.core.messages import (
     GenerateRequest,
     ImagePart,
     Message,
+    Prompt,
     Role,
     ServiceTier,
     TextPart,
@@ -105,3 +106,11 @@ def test_each_end_user_has_a_flow_of_its_own_and_no_other_callers() -> None:
         flow_of(bob, Hints(user="bob")),
     ]
     assert flows == ["alice", "alice/bob", "bob", "bob/bob"]
+
+
+@pytest.mark.parametrize("prompt", [Prompt("Once"), Prompt(tokens=(1, 2))])
+def test_a_text_to_continue_has_a_class_like_any_other(prompt: Prompt) -> None:
+    asked = GenerateRequest(model="m", prompts=(prompt,), service_tier="flex")
+    assert class_of(asked, Caller("c"), NO_HINTS, SIDE_CALLS) is BATCH
+    asked = GenerateRequest(model="m", prompts=(prompt,))
+    assert class_of(asked, Caller("c"), NO_HINTS, SIDE_CALLS) is NORMAL

@@ -11,6 +11,7 @@ import asyncio
 import socket
 import struct
 from collections import deque
+from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Final, Literal, Self
 
@@ -174,5 +175,15 @@ async def read_request(reader: asyncio.StreamReader) -> Request | None:
     headers = {
         name.lower(): value.strip() for name, _, value in (field.partition(":") for field in fields)
     }
-    body = await reader.readexactly(int(headers.get("content-length", "0")))
+    if headers.get("transfer-encoding") == "chunked":
+        body = b"".join([piece async for piece in _chunks(reader)])
+    else:
+        body = await reader.readexactly(int(headers.get("content-length", "0")))
     return Request(method, target, headers, body)
+
+
+async def _chunks(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    size = -1
+    while size:
+        size = int(await reader.readline(), 16)
+        yield (await reader.readexactly(size + 2))[:-2]

@@ -20,6 +20,7 @@ from gateway.core.errors import (
 )
 from gateway.core.messages import (
     Completion,
+    EmbedRequest,
     Event,
     Finished,
     FinishReason,
@@ -29,6 +30,7 @@ from gateway.core.messages import (
     JsonSchema,
     Message,
     NamedTool,
+    Prompt,
     Role,
     Sampling,
     TextDelta,
@@ -329,3 +331,111 @@ async def test_it_has_nothing_to_load_and_nothing_to_close(echo: EchoBackend) ->
     await echo.load("echo")
     await echo.close()
     assert echo.canonical("Echo") == "Echo"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "said"),
+    [
+        (Prompt("one  two"), "one  two"),
+        (Prompt("one", suffix="three"), "one"),
+        (Prompt(tokens=(7, 0)), "7 0"),
+    ],
+)
+async def test_a_text_is_said_again_as_well(echo: EchoBackend, prompt: Prompt, said: str) -> None:
+    asked = GenerateRequest(model="echo", prompts=(prompt,))
+    completion = await answer(echo, asked)
+    assert completion.text == said
+    words = len(said.split())
+    assert completion.finished.usage == Usage(prompt=words, completion=words)
+
+
+async def test_a_text_beyond_the_context_is_refused_as_a_prompt(echo: EchoBackend) -> None:
+    asked = GenerateRequest(model="echo", prompts=(Prompt("x " * (CONTEXT_LENGTH + 1)),))
+    with pytest.raises(ContextLengthExceeded) as caught:
+        await answer(echo, asked)
+    assert caught.value.param == "prompt"
+
+
+# --- Embeddings -----------------------------------------------------------------------------
+
+
+def embedding(*inputs: str | tuple[int, ...], **others: Any) -> EmbedRequest:
+    return EmbedRequest(model="echo", inputs=inputs, **others)
+
+
+async def test_equal_texts_have_equal_vectors(echo: EchoBackend) -> None:
+    found = await echo.embed(embedding("one two", "three", "one two", (7, 8)))
+    assert found.vectors[0] == found.vectors[2] != found.vectors[1]
+    assert [len(vector) for vector in found.vectors] == [8, 8, 8, 8]
+    assert found.prompt_tokens == 7
+    assert (await echo.embed(embedding("three"))).vectors[0] == found.vectors[1]
+    shorter = await echo.embed(embedding("three", dimensions=3))
+    assert len(shorter.vectors[0]) == 3
+
+
+async def test_an_input_beyond_the_context_is_refused_or_cut(clock: ManualClock) -> None:
+    echo = EchoBackend(clock=clock, context_length=2)
+    with pytest.raises(ContextLengthExceeded, match=r"3 tokens.* 2 tokens") as caught:
+        await echo.embed(embedding("a", "a b c"))
+    assert caught.value.param == "input"
+    cut = await echo.embed(embedding("a", "a b c", truncate=True))
+    assert cut.vectors[1] == (await echo.embed(embedding("a b"))).vectors[0]
+    assert cut.prompt_tokens == 3
+
+
+async def test_vectors_take_the_time_that_the_script_says(
+    echo: EchoBackend, clock: ManualClock
+) -> None:
+    echo.script = EchoScript(first_s=2.0, pace_s=0.5)
+    asking = asyncio.ensure_future(echo.embed(embedding("a", "b", "c")))
+    await clock.advance(2.9)
+    assert (asking.done(), echo.running) == (False, 1)
+    await clock.advance(0.2)
+    assert len((await asking).vectors) == 3
+    assert echo.running == 0
+
+
+@pytest.mark.parametrize(
+    ("script", "error"),
+    [
+        (EchoScript(fail=lambda: UpstreamBusy("busy")), UpstreamBusy),
+        (EchoScript(break_after=0), UpstreamDisconnected),
+        (EchoScript(break_after=1), UpstreamDisconnected),
+    ],
+)
+async def test_no_vectors_come_of_a_call_that_breaks(
+    echo: EchoBackend, script: EchoScript, error: type[GatewayError]
+) -> None:
+    echo.script = script
+    with pytest.raises(error):
+        await echo.embed(embedding("a", "b"))
+    assert echo.running == 0
+    echo.script = EchoScript()
+    with pytest.raises(ModelNotFound):
+        await echo.embed(EmbedRequest(model="other", inputs=("a",)))
+
+
+async def test_a_call_that_stalls_is_too_late_and_may_be_left(
+    echo: EchoBackend, clock: ManualClock
+) -> None:
+    echo.script = EchoScript(stall_after=1)
+    asking = asyncio.ensure_future(echo.embed(embedding("a", "b")))
+    leaving = asyncio.ensure_future(echo.embed(embedding("a", "b")))
+    await clock.advance(Timeouts().first_byte_timeout_seconds - 1)
+    assert not asking.done()
+    leaving.cancel()
+    await clock.advance(1)
+    with pytest.raises(RequestTimeout):
+        await asking
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    assert echo.running == 0
+
+
+def test_it_says_what_has_no_effect_on_vectors(echo: EchoBackend) -> None:
+    asked = embedding(
+        "a",
+        extensions={"num_ctx": 9},
+        params=frozenset({"input", "dimensions", "truncate", "num_ctx"}),
+    )
+    assert echo.unsupported(asked) == ("num_ctx",)

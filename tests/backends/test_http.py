@@ -1,7 +1,9 @@
 import asyncio
 import gc
+import math
 import os
 import socket
+from collections.abc import AsyncIterator
 
 import pytest
 from yarl import URL
@@ -70,6 +72,38 @@ async def test_a_large_body_is_sent_whole(http: HttpClient, engine: FakeEngine) 
     engine.play(whole(b"ok"))
     assert await read(ask(http, engine, body)) == b"ok"
     assert engine.requests[0].body == body
+
+
+async def test_a_body_may_come_in_pieces(http: HttpClient, engine: FakeEngine) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(300):
+            yield b"0123456789" * 1000
+
+    engine.play(whole(b"ok"))
+    url = endpoint(engine.url, "/do")
+    assert await read(http.open("POST", url, body=pieces())) == b"ok"
+    assert engine.requests[0].body == b"0123456789" * 300_000
+
+
+async def test_a_request_may_have_times_and_bounds_of_its_own(
+    http: HttpClient, engine: FakeEngine, clock: ManualClock, limits: Limits
+) -> None:
+    before, midway = Pause(), Pause()
+    answer = bytes(limits.upstream_answer_bytes_max)
+    engine.play(before, head(), chunk(answer), midway, chunk(b"x"), END)
+    exchange = http.open(
+        "POST",
+        endpoint(engine.url, "/do"),
+        first_byte_timeout_s=math.inf,
+        stall_timeout_s=math.inf,
+        bytes_max=len(answer) + 1,
+    )
+    reading = asyncio.create_task(read(exchange))
+    for pause in (before, midway):
+        await pause.reached.wait()
+        await clock.advance(1e6)
+        pause.go.set()
+    assert await reading == answer + b"x"
 
 
 # --- Connecting ------------------------------------------------------------------

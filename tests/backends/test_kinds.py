@@ -18,6 +18,7 @@ from gateway.backends.kinds import (
     slots,
 )
 from gateway.config.schema import Backend, BackendKind, Embedded, Limits
+from gateway.core.messages import GenerateRequest
 from tests.backends.fake_engine import HANG, FakeEngine, Pause, whole
 from tests.fakes import ManualClock
 
@@ -43,8 +44,17 @@ def missing(monkeypatch: pytest.MonkeyPatch) -> Embedded:
 def test_every_kind_can_be_made(
     kind: Any, installed: Embedded, http: HttpClient, limits: Limits, clock: ManualClock
 ) -> None:
-    backend = make(Backend(kind=kind), embedded=installed, http=http, limits=limits, clock=clock)
+    backend = make(
+        Backend(kind=kind),
+        embedded=installed,
+        contexts={"m": 1024},
+        http=http,
+        limits=limits,
+        clock=clock,
+    )
     assert backend.kind == kind
+    asked = GenerateRequest(model="m", extensions={"num_ctx": 9}, params=frozenset({"num_ctx"}))
+    assert backend.unsupported(asked) == ("num_ctx",), "no caller has a say in it"
 
 
 @pytest.mark.parametrize("kind", ["ollama", "openai", "llamacpp", "echo"])
@@ -72,6 +82,7 @@ async def test_an_echo_answers_to_the_configured_names(
     backend = make(
         Backend(kind="echo", models=("a", "b")),
         embedded=EMBEDDED,
+        contexts={},
         http=http,
         limits=limits,
         clock=clock,

@@ -1,19 +1,35 @@
+import asyncio
 import json
 import os
 import signal
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.backends import llamacpp
 from gateway.backends.http import HttpClient
-from gateway.backends.llamacpp import LlamaCppBackend, available, begin_call, model_path
+from gateway.backends.llamacpp import (
+    LlamaCppBackend,
+    available,
+    begin_call,
+    model_path,
+    tokens_at_most,
+)
 from gateway.config.schema import Embedded, Limits
-from gateway.core.errors import ConfigError, ModelNotFound, UpstreamUnreachable
+from gateway.core.errors import (
+    BackendRefusedRequest,
+    ConfigError,
+    ModelNotFound,
+    UpstreamUnreachable,
+)
 from gateway.core.messages import (
+    EmbedRequest,
     GenerateRequest,
     JsonObject,
     Message,
@@ -119,6 +135,107 @@ async def test_closing_ends_the_child_and_is_final(backend: LlamaCppBackend, tol
         assert not is_alive(pid)
         with pytest.raises(UpstreamUnreachable):
             await backend.probe()
+
+
+# --- Embeddings -----------------------------------------------------------------
+
+EMBED = EmbedRequest(model="m", inputs=("a", "b"))
+
+
+async def test_texts_are_embedded_by_a_server_of_their_own(
+    embedded: Embedded, http: HttpClient, limits: Limits, clock: ManualClock, told: Told
+) -> None:
+    backend = LlamaCppBackend(
+        embedded=embedded,
+        http=http,
+        limits=limits,
+        clock=clock,
+        on_change=told,
+        command=command("serves twice"),
+    )
+    async with running(backend.run()):
+        await told.wait_for("m is ready")
+        found = await backend.embed(EMBED)
+        assert backend._supervisor.url is not None
+        text_port = float(backend._supervisor.url.rpartition(":")[2])
+        assert len(found.vectors) == 2
+        assert found.vectors[0] != [text_port]
+        (info,) = (await backend.probe()).models
+        assert info.capabilities == ("completion", "embedding")
+
+
+@given(st.text())
+def test_no_text_has_more_tokens_than_bytes_but_for_those_around_it(text: str) -> None:
+    assert tokens_at_most(text) == len(text.encode()) + 3
+    assert tokens_at_most((7,) * len(text)) == len(text)
+
+
+async def test_what_would_not_fit_together_is_sent_apart(
+    embedded: Embedded, http: HttpClient, limits: Limits, clock: ManualClock, told: Told
+) -> None:
+    """One that fills the context is alone in it, whoever else asks at the same time."""
+    backend = LlamaCppBackend(
+        embedded=attrs.evolve(embedded, context_length=256),
+        http=http,
+        limits=limits,
+        clock=clock,
+        on_change=told,
+        command=command("counts who is there"),
+    )
+    long = "x" * 300
+    async with running(backend.run()):
+        await told.wait_for("m is ready")
+        found = await asyncio.gather(
+            backend.embed(attrs.evolve(EMBED, inputs=("a", long, "b"))),
+            backend.embed(attrs.evolve(EMBED, inputs=(long,))),
+            backend.embed(attrs.evolve(EMBED, inputs=("c", "d"))),
+        )
+    # Each vector says how many characters were being embedded at that moment.
+    there = [vector[0] for embeddings in found for vector in embeddings.vectors]
+    assert len(there) == 6
+    assert all(chars == 300 or chars <= 4 for chars in there)
+    assert there[1] == there[3] == 300
+
+
+async def test_no_vectors_come_of_a_model_that_is_not_there_yet(backend: LlamaCppBackend) -> None:
+    with pytest.raises(UpstreamUnreachable):
+        await backend.embed(EMBED)
+
+
+def train_for_embeddings(embedded: Embedded) -> None:
+    """Make of the model's file one that names its pooling."""
+    key = b"bert.pooling_type"
+    Path(embedded.model_path).write_bytes(
+        b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, len(key)) + key + struct.pack("<II", 4, 2)
+    )
+
+
+async def test_a_model_for_embeddings_has_no_text(
+    embedded: Embedded, http: HttpClient, limits: Limits, clock: ManualClock, told: Told
+) -> None:
+    train_for_embeddings(embedded)
+    backend = LlamaCppBackend(
+        embedded=embedded,
+        http=http,
+        limits=limits,
+        clock=clock,
+        on_change=told,
+        command=command("serves"),
+    )
+    assert json.loads(backend._supervisor._settings)["embeds_only"] is True
+    async with running(backend.run()):
+        await told.wait_for("m is ready")
+        assert len((await backend.embed(EMBED)).vectors) == 2
+        with pytest.raises(BackendRefusedRequest, match="made for embeddings"):
+            async with backend.open(REQUEST):
+                pass
+        (info,) = (await backend.probe()).models
+        assert info.capabilities == ("embedding",)
+
+
+def test_what_has_no_effect_on_vectors_is_named(backend: LlamaCppBackend) -> None:
+    asked = attrs.evolve(EMBED, params=frozenset({"input", "dimensions", "truncate", "num_ctx"}))
+    assert backend.unsupported(asked) == ("dimensions", "num_ctx")
 
 
 async def test_each_engine_has_a_key_of_its_own(

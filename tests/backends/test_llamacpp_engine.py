@@ -23,6 +23,9 @@ class CommonParams:
         class Group: pass
         self.model, self.cpuparams, self.cpuparams_batch = Group(), Group(), Group()
 
+class llama_pooling_type:
+    LLAMA_POOLING_TYPE_LAST = 3
+
 class Server:
     def __init__(self, params):
         print("chatter of native code", flush=True)
@@ -142,10 +145,14 @@ def test_it_says_where_it_listens_and_nothing_else(
     tmp_path: Path, settings: dict[str, Any]
 ) -> None:
     with engine(tmp_path, settings) as process:
-        host, _, port = process.says()["url"].removeprefix("http://").partition(":")
-        socket.create_connection((host, int(port))).close()
+        urls = process.says()
+        assert urls.keys() == {"url", "embeddings_url"}
+        assert len(set(urls.values())) == 2
+        for url in urls.values():
+            host, _, port = url.removeprefix("http://").partition(":")
+            assert host == "127.0.0.1"
+            socket.create_connection((host, int(port))).close()
         rest, _ = process.popen.communicate()
-        assert host == "127.0.0.1"
         assert rest == ""
 
 
@@ -161,6 +168,35 @@ def test_settings_reach_the_engine(tmp_path: Path, settings: dict[str, Any]) -> 
     assert params["hostnames"] == ["127.0.0.1"]
     assert params["chat_template"] == "{{ messages }}"
     assert params["spin"] == "1000"
+
+
+def test_text_and_embeddings_share_what_is_not_their_own(
+    tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    with engine(tmp_path, settings) as process:
+        process.says()
+        text, vectors = process.attempts
+    assert "embedding" not in text
+    assert vectors["embedding"] is True
+    assert vectors["pooling_type"] == 3
+    # One context for all inputs: with several, vectors of unequal inputs come out wrong.
+    assert vectors["kv_unified"] is True
+    assert vectors["n_ctx"] == 1024
+    for name in ("threads", "model_alias", "api_keys", "hostnames", "verbosity"):
+        assert text[name] == vectors[name]
+
+
+def test_a_model_for_embeddings_is_loaded_once_and_pools_as_it_was_trained_to(
+    tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    with engine(tmp_path, settings | {"embeds_only": True}) as process:
+        urls = process.says()
+        (params,) = process.attempts
+    assert urls["url"] == urls["embeddings_url"]
+    assert params["embedding"] is True
+    assert "pooling_type" not in params
+    # An input is computed in one piece.
+    assert params["n_ubatch"] == params["n_batch"] == params["n_ctx"] == 1024
 
 
 def test_without_a_number_there_is_a_thread_for_each_core(
@@ -202,7 +238,7 @@ def test_a_port_that_somebody_else_took_is_left_to_them(
 ) -> None:
     with engine(tmp_path, settings, SERVER="loses the port once") as process:
         url = process.says()["url"]
-        first, second = process.attempts
+        first, second, _ = process.attempts
     assert first["port"] != second["port"]
     assert url == f"http://127.0.0.1:{second['port']}"
 

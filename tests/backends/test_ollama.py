@@ -3,6 +3,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 from gateway.backends.base import LOAD_TIME_MAX_S, ModelInfo
@@ -23,11 +24,13 @@ from gateway.core.errors import (
     UpstreamUnreachable,
 )
 from gateway.core.messages import (
+    EmbedRequest,
     Event,
     Finished,
     GenerateRequest,
     ImagePart,
     Message,
+    Prompt,
     Role,
     TextDelta,
     ToolCallDelta,
@@ -160,6 +163,62 @@ async def test_it_speaks_for_ollamas_wire(backend: OllamaBackend) -> None:
     params = frozenset({"logit_bias", "seed"})
     request = GenerateRequest(model="m", messages=REQUEST.messages, params=params)
     assert backend.unsupported(request) == ("logit_bias",)
+
+
+# --- A context that is configured -------------------------------------------------------
+
+
+@pytest.fixture
+def pinned(http: HttpClient, engine: FakeEngine, limits: Limits) -> OllamaBackend:
+    return OllamaBackend(http=http, url=engine.url, limits=limits, contexts={"m": 1024})
+
+
+@pytest.mark.parametrize("extensions", [{}, {"num_ctx": 1024}, {"num_ctx": 9, "num_keep": 1}])
+@pytest.mark.parametrize("model", ["m", "m:latest"])
+async def test_every_request_has_the_context_that_its_model_has(
+    pinned: OllamaBackend, engine: FakeEngine, model: str, extensions: dict[str, Any]
+) -> None:
+    engine.play(head() + chunk(DONE) + END)
+    await run(pinned, attrs.evolve(REQUEST, model=model, extensions=extensions))
+    sent = json.loads(engine.requests[0].body)["options"]
+    assert sent == {"num_predict": 100, **extensions, "num_ctx": 1024}
+
+
+async def test_a_prompt_that_is_continued_has_it_too(
+    pinned: OllamaBackend, engine: FakeEngine
+) -> None:
+    engine.play(head() + chunk(b'{"response":"","done":true,"done_reason":"stop"}\n') + END)
+    await run(pinned, GenerateRequest(model="m", prompts=(Prompt("Once"),)))
+    assert json.loads(engine.requests[0].body)["options"]["num_ctx"] == 1024
+
+
+async def test_a_load_has_it_too(pinned: OllamaBackend, engine: FakeEngine) -> None:
+    engine.play(whole(LOADED))
+    await pinned.load("m")
+    assert json.loads(engine.requests[0].body)["options"] == {"num_ctx": 1024}
+
+
+async def test_other_models_have_the_context_that_was_asked_for(
+    pinned: OllamaBackend, engine: FakeEngine
+) -> None:
+    engine.play(head() + chunk(DONE) + END)
+    await run(pinned, attrs.evolve(REQUEST, model="m:7b", extensions={"num_ctx": 9}))
+    assert json.loads(engine.requests[0].body)["options"]["num_ctx"] == 9
+
+
+@pytest.mark.parametrize(
+    ("model", "num_ctx", "named"), [("m", 9, True), ("m", 1024, False), ("other", 9, False)]
+)
+def test_a_callers_own_context_is_named_where_another_holds(
+    pinned: OllamaBackend, model: str, num_ctx: int, named: bool
+) -> None:
+    request = GenerateRequest(
+        model=model,
+        messages=REQUEST.messages,
+        extensions={"num_ctx": num_ctx, "mirostat": 1},
+        params=frozenset({"num_ctx", "mirostat"}),
+    )
+    assert pinned.unsupported(request) == (("mirostat", "num_ctx") if named else ("mirostat",))
 
 
 # --- Faults ---------------------------------------------------------------------------
@@ -401,6 +460,48 @@ async def test_an_image_is_sent_where_nothing_speaks_against_it(
     assert json.loads(engine.requests[-1].body)["messages"][0]["images"] == ["aGk="]
 
 
+# --- Reasoning ----------------------------------------------------------------------------
+
+REASONED = attrs.evolve(
+    REQUEST,
+    reasoning_effort="high",
+    reasoning_optional=True,
+    params=frozenset({"reasoning_effort"}),
+)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "think", "told"),
+    [
+        (["completion"], None, ("reasoning_effort",)),
+        (["completion", "thinking"], "high", ()),
+        (None, "high", ()),
+    ],
+)
+async def test_a_model_that_cannot_reason_answers_without_where_that_will_do(
+    backend: OllamaBackend,
+    engine: FakeEngine,
+    capabilities: object,
+    think: str | None,
+    told: tuple[str, ...],
+) -> None:
+    engine.play(whole(json.dumps({"capabilities": capabilities}).encode()))
+    engine.play(whole(PS))
+    engine.play(whole(TOKEN + DONE))
+    assert (await run(backend, REASONED))[0] == TextDelta("x")
+    assert json.loads(engine.requests[-1].body).get("think") == think
+    assert backend.unsupported(REASONED) == told
+
+
+async def test_where_it_will_not_do_the_model_is_asked(
+    backend: OllamaBackend, engine: FakeEngine
+) -> None:
+    engine.play(refused(400, '"m" does not support thinking'))
+    with pytest.raises(BackendRefusedRequest, match="reason"):
+        await run(backend, attrs.evolve(REASONED, reasoning_optional=False))
+    assert [request.target for request in engine.requests] == ["/api/chat"]
+
+
 # --- What it tells of itself ------------------------------------------------------------
 
 
@@ -434,6 +535,44 @@ async def test_a_probe_lists_what_there_is_and_what_is_loaded(
             size_bytes=98363022,
         ),
     )
+
+
+async def test_what_a_probe_has_heard_is_kept_as_it_was_said(
+    backend: OllamaBackend, engine: FakeEngine
+) -> None:
+    assert (backend.tags, backend.running) == ({}, {})
+    for answer in (TAGS, b'{"version":"0.24.0"}', PS):
+        engine.play(whole(answer))
+    await backend.probe()
+    assert list(backend.tags.values()) == json.loads(TAGS)["models"]
+    assert list(backend.running.values()) == json.loads(PS)["models"]
+
+
+async def test_a_description_is_passed_on_as_it_stands(
+    backend: OllamaBackend, engine: FakeEngine
+) -> None:
+    engine.play(whole(SHOW))
+    assert await backend.show({"model": "m", "verbose": True}) == json.loads(SHOW)
+    assert json.loads(engine.requests[0].body) == {"model": "m", "verbose": True}
+
+
+async def test_a_model_is_put_out_of_memory(backend: OllamaBackend, engine: FakeEngine) -> None:
+    backend.running = {"m:latest": {}, "other:latest": {}}
+    engine.play(whole(b'{"done":true,"done_reason":"unload"}'))
+    await backend.unload("m")
+    [asked] = engine.requests
+    assert asked.target == "/api/generate"
+    assert json.loads(asked.body) == {"model": "m:latest", "keep_alive": 0, "stream": False}
+    assert backend.running == {"other:latest": {}}
+
+
+@pytest.mark.parametrize(("status", "error"), [(404, ModelNotFound), (500, UpstreamFailed)])
+async def test_a_model_that_stays_in_memory_is_an_error(
+    backend: OllamaBackend, engine: FakeEngine, status: int, error: type[GatewayError]
+) -> None:
+    engine.play(refused(status, "no"))
+    with pytest.raises(error):
+        await backend.unload("m")
 
 
 async def test_an_old_ollama_tells_less(backend: OllamaBackend, engine: FakeEngine) -> None:
@@ -497,3 +636,130 @@ async def test_an_odd_description_is_an_empty_one(
     engine.play(whole(b'{"models":null}'))
     info = await backend.describe("m")
     assert info == ModelInfo(id="m:latest", owned_by="library", loaded=False)
+
+
+# --- Texts that are continued -------------------------------------------------------------
+
+TEXT = GenerateRequest(model="m", prompts=(Prompt("The capital of France is"),), max_tokens=100)
+
+
+async def test_a_text_is_continued_without_a_template(
+    backend: OllamaBackend, engine: FakeEngine
+) -> None:
+    engine.play(head() + chunk((DATA / "ollama_generate.ndjson").read_bytes()) + END)
+    events = await run(backend, TEXT)
+    assert isinstance(events[0], TextDelta)
+    assert events[0].text == " Paris"
+    assert isinstance(events[-1], Finished)
+    (request,) = engine.requests
+    assert (request.method, request.target) == ("POST", "/api/generate")
+    sent = json.loads(request.body)
+    assert (sent["model"], sent["prompt"], sent["raw"]) == ("m:latest", TEXT.prompts[0].text, True)
+
+
+async def test_a_text_that_is_too_long_is_refused_as_a_prompt(
+    backend: OllamaBackend, engine: FakeEngine
+) -> None:
+    engine.play(TOO_LONG)
+    engine.play(whole(PS))
+    with pytest.raises(ContextLengthExceeded) as caught:
+        await run(backend, TEXT)
+    assert caught.value.param == "prompt"
+
+
+async def test_a_model_that_cannot_fill_in_the_middle_says_so(
+    backend: OllamaBackend, engine: FakeEngine
+) -> None:
+    engine.play(refused(400, "registry.ollama.ai/library/m:latest does not support insert"))
+    with pytest.raises(BackendRefusedRequest, match="middle"):
+        await run(backend, attrs.evolve(TEXT, prompts=(Prompt("a", suffix="b"),)))
+
+
+async def test_tokens_are_refused_before_anything_is_sent(
+    backend: OllamaBackend, engine: FakeEngine
+) -> None:
+    with pytest.raises(BackendRefusedRequest) as caught:
+        await run(backend, attrs.evolve(TEXT, prompts=(Prompt(tokens=(1, 2)),)))
+    assert caught.value.param == "prompt"
+    assert engine.requests == []
+
+
+# --- Embeddings -----------------------------------------------------------------------------
+
+VECTORS = (DATA / "ollama_embed.json").read_bytes()
+EMBED = EmbedRequest(model="m", inputs=("a cat sleeps on the sofa", "stock markets fell"))
+
+
+async def test_texts_are_embedded(backend: OllamaBackend, engine: FakeEngine) -> None:
+    engine.play(whole(VECTORS))
+    found = await backend.embed(EMBED)
+    assert [len(vector) for vector in found.vectors] == [8, 8]
+    assert found.prompt_tokens == 13
+    (request,) = engine.requests
+    assert (request.method, request.target) == ("POST", "/api/embed")
+    sent = json.loads(request.body)
+    assert (sent["model"], sent["input"]) == ("m:latest", list(EMBED.inputs))
+
+
+async def test_an_input_that_is_too_long_is_refused_with_the_real_context(
+    backend: OllamaBackend, engine: FakeEngine
+) -> None:
+    engine.play(TOO_LONG)
+    engine.play(whole(PS))
+    with pytest.raises(ContextLengthExceeded, match="An input") as caught:
+        await backend.embed(EMBED)
+    assert caught.value.param == "input"
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "error"),
+    [
+        (404, 'model "m" not found, try pulling it first', ModelNotFound),
+        (400, '"m" does not support embeddings', BackendRefusedRequest),
+        (400, "invalid input type", BackendRefusedRequest),
+        (503, "server busy, please try again.  maximum pending requests exceeded", UpstreamBusy),
+        (500, "llama runner process has terminated", UpstreamFailed),
+    ],
+)
+async def test_why_there_are_no_vectors_is_told_in_our_words(
+    backend: OllamaBackend, engine: FakeEngine, status: int, text: str, error: type[GatewayError]
+) -> None:
+    engine.play(refused(status, text))
+    with pytest.raises(error):
+        await backend.embed(EMBED)
+
+
+async def test_inputs_of_tokens_are_refused_before_anything_is_sent(
+    backend: OllamaBackend, engine: FakeEngine
+) -> None:
+    with pytest.raises(BackendRefusedRequest) as caught:
+        await backend.embed(attrs.evolve(EMBED, inputs=((1, 2),)))
+    assert caught.value.param == "input"
+    assert engine.requests == []
+
+
+async def test_vectors_are_computed_in_the_context_that_is_configured(
+    http: HttpClient, engine: FakeEngine, limits: Limits
+) -> None:
+    backend = OllamaBackend(http=http, url=engine.url, limits=limits, contexts={"m": 512})
+    asked = attrs.evolve(
+        EMBED, extensions={"num_ctx": 99}, params=frozenset({"num_ctx", "dimensions"})
+    )
+    engine.play(whole(VECTORS))
+    await backend.embed(asked)
+    assert json.loads(engine.requests[0].body)["options"] == {"num_ctx": 512}
+    assert backend.unsupported(asked) == ("num_ctx",)
+
+
+async def test_who_wants_no_vectors_any_more_closes_the_connection(
+    backend: OllamaBackend, engine: FakeEngine
+) -> None:
+    pause = Pause()
+    engine.play(pause, HANG)
+    asking = asyncio.ensure_future(backend.embed(EMBED))
+    await pause.reached.wait()
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    pause.go.set()
+    await engine.gone.wait()

@@ -154,6 +154,10 @@ def test_a_reasoning_effort_is_how_much_to_think(effort: str, think: object) -> 
     assert body(reasoning_effort=effort)["think"] == think
 
 
+def test_who_wants_it_to_think_without_saying_how_much_is_passed_on_so() -> None:
+    assert body(reasoning_effort="medium", extensions={"think": True})["think"] is True
+
+
 @pytest.mark.parametrize("count", [0, 5])
 def test_logprobs_are_asked_for_with_their_count(count: int) -> None:
     sent = body(logprobs=count)

@@ -2,6 +2,7 @@ import asyncio
 import json
 from pathlib import Path
 
+import attrs
 import pytest
 
 from gateway.backends.base import ModelInfo
@@ -12,18 +13,22 @@ from gateway.core.errors import (
     BackendRefusedRequest,
     ContextLengthExceeded,
     GatewayError,
+    InvalidRequest,
     ModelNotFound,
+    NotSupported,
     UpstreamBadResponse,
     UpstreamBusy,
     UpstreamDisconnected,
     UpstreamFailed,
 )
 from gateway.core.messages import (
+    EmbedRequest,
     Event,
     Finished,
     FinishReason,
     GenerateRequest,
     Message,
+    Prompt,
     Role,
     TextDelta,
 )
@@ -53,9 +58,9 @@ def backend(http: HttpClient, engine: FakeEngine, limits: Limits) -> OpenAIBacke
     return OpenAIBackend(http=http, url=engine.url, limits=limits)
 
 
-async def run(backend: OpenAIBackend) -> list[Event]:
+async def run(backend: OpenAIBackend, request: GenerateRequest = REQUEST) -> list[Event]:
     events: list[Event] = []
-    async with backend.open(REQUEST) as stream:
+    async with backend.open(request) as stream:
         while batch := await stream.read():
             events += batch
     return events
@@ -195,6 +200,9 @@ async def test_a_probe_of_llama_cpp_tells_the_allocated_context(
             context_length=512,
             context_length_max=8192,
             size_bytes=96576768,
+            format="gguf",
+            parameter_count=134515008,
+            quantization="Q4_1",
         ),
     )
     assert backend.canonical("smollm2:135m") == "smollm2:135m"
@@ -238,3 +246,227 @@ async def test_such_an_engine_is_not_asked_to_load(
 ) -> None:
     await backend.load("a")
     assert engine.requests == []
+
+
+async def test_such_an_engine_keeps_what_it_has(backend: OpenAIBackend, engine: FakeEngine) -> None:
+    with pytest.raises(NotSupported):
+        await backend.unload("a")
+    assert engine.requests == []
+
+
+# --- Texts that are continued -------------------------------------------------------------
+
+TEXT = GenerateRequest(model="m", prompts=(Prompt("The capital of France is"),), logprobs=1)
+
+
+async def test_a_text_is_continued_without_a_template(
+    http: HttpClient, engine: FakeEngine, limits: Limits
+) -> None:
+    backend = OpenAIBackend(http=http, url=f"{engine.url}/v1", limits=limits, api_key="sk-own")
+    engine.play(head() + chunk((DATA / "llamacpp_completion.sse").read_bytes()) + END)
+    first, *_, last = await run(backend, TEXT)
+    assert isinstance(first, TextDelta)
+    assert first.text == " Paris"
+    assert first.logprobs is not None
+    assert [other.token for other in first.logprobs[0].top] == [" Paris"]
+    assert isinstance(last, Finished)
+    assert last.usage.completion == 4
+    (request,) = engine.requests
+    assert (request.method, request.target) == ("POST", "/v1/completions")
+    assert request.headers["authorization"] == "Bearer sk-own"
+    assert json.loads(request.body)["prompt"] == TEXT.prompts[0].text
+
+
+async def test_a_text_that_is_too_long_is_refused_as_a_prompt(
+    backend: OpenAIBackend, engine: FakeEngine
+) -> None:
+    words = "request (9001 tokens) exceeds the available context size (2048 tokens)"
+    engine.play(whole(json.dumps({"error": {"message": words}}).encode(), 400))
+    with pytest.raises(ContextLengthExceeded, match="9001") as caught:
+        await run(backend, TEXT)
+    assert caught.value.param == "prompt"
+
+
+# --- Embeddings -----------------------------------------------------------------------------
+
+VECTORS = (DATA / "llamacpp_embeddings.json").read_bytes()
+EMBED = EmbedRequest(model="m", inputs=("a cat sleeps on the sofa", "stock markets fell"))
+EMBED_TOO_LONG = (
+    '{"error":{"code":500,"message":"input (9001 tokens) is too large to process. increase the'
+    ' physical batch size (current batch size: 512)","type":"server_error"}}'
+)
+
+
+async def test_texts_are_embedded_with_the_engines_own_key(
+    http: HttpClient, engine: FakeEngine, limits: Limits
+) -> None:
+    backend = OpenAIBackend(http=http, url=f"{engine.url}/v1", limits=limits, api_key="sk-own")
+    engine.play(whole(VECTORS))
+    found = await backend.embed(EMBED)
+    assert [len(vector) for vector in found.vectors] == [576, 576]
+    assert found.prompt_tokens == 13
+    (request,) = engine.requests
+    assert (request.method, request.target) == ("POST", "/v1/embeddings")
+    assert request.headers["authorization"] == "Bearer sk-own"
+    assert json.loads(request.body)["input"] == list(EMBED.inputs)
+
+
+async def test_many_texts_are_several_calls(backend: OpenAIBackend, engine: FakeEngine) -> None:
+    for count in (128, 1):
+        items = [{"embedding": [float(count)], "index": index} for index in range(count)]
+        engine.play(whole(json.dumps({"data": items, "usage": {"prompt_tokens": 7}}).encode()))
+    found = await backend.embed(attrs.evolve(EMBED, inputs=("x",) * 129))
+    assert (len(found.vectors), found.vectors[-1], found.prompt_tokens) == (129, [1.0], 14)
+    assert [len(json.loads(request.body)["input"]) for request in engine.requests] == [128, 1]
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "error", "words"),
+    [
+        (500, EMBED_TOO_LONG, ContextLengthExceeded, "9001 tokens.* 512 tokens"),
+        (
+            400,
+            '{"error":{"code":400,"message":"request (4096 tokens) exceeds the available context'
+            ' size (4096 tokens), try increasing it","type":"exceed_context_size_error",'
+            '"n_prompt_tokens":4096,"n_ctx":4096}}',
+            ContextLengthExceeded,
+            "4096 tokens leaves no room",
+        ),
+        (
+            400,
+            '{"error":{"message":"This model\'s maximum context length is 512 tokens. However,'
+            ' you requested 600 tokens in the input for embedding generation."}}',
+            ContextLengthExceeded,
+            "600 tokens.* 512 tokens",
+        ),
+        (
+            400,
+            '{"error":{"code":400,"message":"Prompt contains invalid tokens",'
+            '"type":"invalid_request_error"}}',
+            InvalidRequest,
+            "vocabulary",
+        ),
+        (
+            501,
+            '{"error":{"code":501,"message":"This server does not support embeddings. Start it'
+            ' with `--embeddings`","type":"not_supported_error"}}',
+            BackendRefusedRequest,
+            "can't embed",
+        ),
+        (
+            400,
+            '{"error":{"message":"Pooling type \'none\' is not OAI compatible. Please use a'
+            ' different pooling type"}}',
+            BackendRefusedRequest,
+            "can't embed",
+        ),
+        (
+            400,
+            '{"message":"The model does not support Embeddings API"}',
+            BackendRefusedRequest,
+            "can't embed",
+        ),
+        (
+            400,
+            '{"message":"Model \\"m\\" does not support matryoshka representation, changing'
+            ' output dimensions will lead to poor results."}',
+            BackendRefusedRequest,
+            "dimensions",
+        ),
+        (404, '{"detail":"Not Found"}', BackendRefusedRequest, "can't embed"),
+        (404, '{"message":"The model `m` does not exist."}', ModelNotFound, "model"),
+        (503, "Loading", UpstreamBusy, "too much to do"),
+        (500, "out of memory", UpstreamFailed, "with an error"),
+        (200, '{"data":[]}', UpstreamBadResponse, "too few vectors"),
+    ],
+)
+async def test_why_there_are_no_vectors_is_told_in_our_words(
+    backend: OpenAIBackend,
+    engine: FakeEngine,
+    *,
+    status: int,
+    text: str,
+    error: type[GatewayError],
+    words: str,
+) -> None:
+    engine.play(whole(text.encode(), status))
+    with pytest.raises(error, match=words) as caught:
+        await backend.embed(EMBED)
+    assert caught.value.param in (None, "input", "model")
+
+
+async def test_an_answer_that_is_too_large_is_not_read(
+    backend: OpenAIBackend, engine: FakeEngine, limits: Limits
+) -> None:
+    engine.play(whole(b" " * (limits.upstream_answer_bytes_max + 1)))
+    with pytest.raises(UpstreamBadResponse, match="larger"):
+        await backend.embed(EMBED)
+
+
+async def test_who_wants_no_vectors_any_more_closes_the_connection(
+    backend: OpenAIBackend, engine: FakeEngine
+) -> None:
+    pause = Pause()
+    engine.play(pause, HANG)
+    asking = asyncio.ensure_future(backend.embed(EMBED))
+    await pause.reached.wait()
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    pause.go.set()
+    await engine.gone.wait()
+
+
+async def test_what_is_too_long_is_cut_by_the_engines_own_tokens(
+    backend: OpenAIBackend, engine: FakeEngine
+) -> None:
+    engine.play(whole(EMBED_TOO_LONG.encode(), 500))
+    engine.play(whole(b'{"tokens":[1,2,3]}'))
+    engine.play(whole(json.dumps({"tokens": list(range(9001))}).encode()))
+    engine.play(whole(VECTORS))
+    found = await backend.embed(attrs.evolve(EMBED, truncate=True))
+    assert len(found.vectors) == 2
+    *asked, last = engine.requests[1:]
+    assert [request.target for request in asked] == ["/tokenize", "/tokenize"]
+    assert [json.loads(request.body)["content"] for request in asked] == list(EMBED.inputs)
+    # llama.cpp wants room for one more.
+    assert json.loads(last.body)["input"] == [[1, 2, 3], list(range(511))]
+
+
+async def test_what_still_does_not_fit_is_not_cut_twice(
+    backend: OpenAIBackend, engine: FakeEngine
+) -> None:
+    engine.play(whole(EMBED_TOO_LONG.encode(), 500))
+    engine.play(whole(EMBED_TOO_LONG.encode(), 500))
+    with pytest.raises(ContextLengthExceeded):
+        await backend.embed(attrs.evolve(EMBED, inputs=((7,) * 9001,), truncate=True))
+    assert len(engine.requests) == 2
+
+
+async def test_an_engine_that_cannot_take_texts_apart_refuses_what_is_too_long(
+    backend: OpenAIBackend, engine: FakeEngine
+) -> None:
+    engine.play(whole(EMBED_TOO_LONG.encode(), 500))
+    engine.play(whole(b"", 404))
+    with pytest.raises(ContextLengthExceeded, match="9001"):
+        await backend.embed(attrs.evolve(EMBED, truncate=True))
+
+
+async def test_vllm_shortens_vectors_and_cuts_texts_by_itself(
+    backend: OpenAIBackend, engine: FakeEngine
+) -> None:
+    asked = attrs.evolve(
+        EMBED,
+        dimensions=576,
+        truncate=True,
+        extensions={"num_ctx": 9},
+        params=frozenset({"dimensions", "truncate", "num_ctx"}),
+    )
+    assert backend.unsupported(asked) == ("dimensions", "num_ctx")
+    engine.play(whole(b'{"data":[{"id":"m","owned_by":"vllm"}]}'))
+    engine.play(whole(VECTORS))
+    await backend.probe()
+    await backend.embed(asked)
+    sent = json.loads(engine.requests[-1].body)
+    assert (sent["dimensions"], sent["truncate_prompt_tokens"]) == (576, -1)
+    assert backend.unsupported(asked) == ("num_ctx",)

@@ -46,6 +46,11 @@ LLAMA_CPP = (
             " context length is only 4096 tokens.",
             Overflow(5001, 4096),
         ),
+        (
+            "input (9001 tokens) is too large to process. increase the physical batch size"
+            " (current batch size: 512)",
+            Overflow(9001, 512),
+        ),
         ('{"error":{"code":"context_length_exceeded"}}', Overflow()),
         ("context deadline exceeded", None),
         ("", None),
@@ -73,11 +78,28 @@ def test_the_message_has_all_that_is_known(found: Overflow, words: list[str]) ->
 
 
 @pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (Overflow(931, 512), ["An input", "931", "512"]),
+        (Overflow(None, 512), ["An input", "at least 513"]),
+        (Overflow(512, 512), ["An input", "512", "no room"]),
+        (Overflow(), ["An input", "longer than the context"]),
+    ],
+)
+def test_an_input_is_not_called_a_prompt(found: Overflow, words: list[str]) -> None:
+    error = found.error("input")
+    assert error.param == "input"
+    assert all(word in error.message for word in words)
+
+
+@pytest.mark.parametrize(
     ("status", "text", "error"),
     [
         (400, "library/smollm2:135m does not support tools", BackendRefusedRequest),
         (400, '"smollm2:135m" does not support thinking', BackendRefusedRequest),
         (500, "image input is not supported - hint: …", BackendRefusedRequest),
+        (501, "This server does not support embeddings.", BackendRefusedRequest),
+        (400, "Pooling type 'none' is not OAI compatible.", BackendRefusedRequest),
         (400, LLAMA_CPP, ContextLengthExceeded),
         (400, 'time: invalid duration "banana"', BackendRefusedRequest),
         (422, "", BackendRefusedRequest),
@@ -87,6 +109,7 @@ def test_the_message_has_all_that_is_known(found: Overflow, words: list[str]) ->
         (503, "server busy, please try again.  maximum pending requests exceeded", UpstreamBusy),
         (503, '{"error":{"message":"Loading model","type":"unavailable_error"}}', UpstreamBusy),
         (429, "", UpstreamBusy),
+        (500, '{"error":{"message":"Context size has been exceeded."}}', UpstreamBusy),
         (500, "llama runner process has terminated", UpstreamFailed),
         (500, "<html><body>Internal Server Error", UpstreamFailed),
         (499, "request cancelled", UpstreamFailed),

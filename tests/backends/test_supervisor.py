@@ -19,12 +19,17 @@ from tests.fakes import ManualClock
 def supervisor(
     manners: str, clock: ManualClock, told: Told, *, urls: list[str] | None = None
 ) -> Supervisor:
+    def on_ready(url: str, embeddings_url: str) -> None:
+        assert embeddings_url == url
+        if urls is not None:
+            urls.append(url)
+
     return Supervisor(
         command=command(manners),
         settings=b'{"word": "hello there"}',
         label="the model",
         clock=clock,
-        on_ready=(urls if urls is not None else []).append,
+        on_ready=on_ready,
         on_change=told,
     )
 
@@ -48,6 +53,22 @@ async def test_a_child_that_serves_is_ready_and_ends_with_the_loop(clock: Manual
     assert child.pid is None
     assert not is_alive(pid)
     assert told.all == ["loading the model", "the model is ready after 0.0 s"]
+
+
+async def test_a_child_may_serve_embeddings_elsewhere(clock: ManualClock) -> None:
+    told, served = Told(), list[tuple[str, str]]()
+    child = Supervisor(
+        command=command("serves twice"),
+        settings=b"{}",
+        label="the model",
+        clock=clock,
+        on_ready=lambda *urls: served.append(urls),
+        on_change=told,
+    )
+    async with running(child.run()):
+        await told.wait_for("ready")
+        ((url, embeddings_url),) = served
+        assert url == child.url != embeddings_url
 
 
 async def test_a_crashed_child_is_replaced_after_half_a_second(clock: ManualClock) -> None:
@@ -132,7 +153,7 @@ async def test_a_program_that_cannot_be_run_is_tried_again(clock: ManualClock) -
         settings=b"{}",
         label="the model",
         clock=clock,
-        on_ready=lambda url: None,
+        on_ready=lambda url, embeddings_url: None,
         on_change=told,
     )
     async with running(child.run()):

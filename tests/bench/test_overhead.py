@@ -5,8 +5,8 @@ import pytest
 
 from bench import overhead
 from bench.figures import MIB
-from bench.loads import Tally
-from bench.overhead import BLAST, SHORT, Round, Seen, comparison, verdicts
+from bench.loads import BLAST, SHORT, Tally
+from bench.overhead import Round, Seen, comparison, verdicts
 from bench.scripted_ollama import MODEL_NAMES
 from bench.wire import Exchange, ollama_chat
 

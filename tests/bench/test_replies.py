@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from bench.replies import Dialect, Ollama, OpenAI, Reply, error_code
-from bench.scripted_ollama import Script, chat_lines, done_line
+from bench.scripted_ollama import Script, answer_lines, done_line, message
 
 MESSAGES = [{"role": "user", "content": "Hello"}]
 
@@ -51,7 +51,7 @@ def test_an_error_midway_is_an_error() -> None:
 
 
 def test_ollamas_stream_ends_with_its_counts() -> None:
-    reply, texts = read(Ollama(), *chat_lines("tokens:3", Script(3), 3))
+    reply, texts = read(Ollama(), *answer_lines("tokens:3", Script(3), 3, message))
     assert reply == Reply(tokens=3, finish_reason="stop")
     assert texts == [True, True, True, False]
 

@@ -1,6 +1,7 @@
 """The scripted Ollama says what a real one (0.24) says, field for field."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 
 import orjson
@@ -8,14 +9,19 @@ import pytest
 import pytest_asyncio
 
 from bench import wire
+from bench.dialects import ollama_generate
 from bench.scripted_ollama import (
+    DIMENSIONS,
     MODEL_NAMES,
     OllamaConnection,
     Script,
     State,
+    answer_lines,
     as_chunk,
-    chat_lines,
+    message,
+    response,
     script_of,
+    vector,
 )
 from bench.wire import Ask, ask_once, connected, get, ollama_chat, post
 
@@ -30,6 +36,9 @@ DONE_FIELDS = [
     "eval_count",
     "eval_duration",
 ]
+
+EMBED_FIELDS = ["model", "embeddings", "total_duration", "load_duration", "prompt_eval_count"]
+PATHS = ["/api/chat", "/api/generate", "/api/embed"]
 
 
 @pytest_asyncio.fixture
@@ -73,7 +82,7 @@ def test_tokens_are_as_long_as_ordered() -> None:
 
 
 def test_a_streams_lines_have_ollamas_fields_in_ollamas_order() -> None:
-    *lines, last = map(orjson.loads, chat_lines("tokens:3", Script(3), 3))
+    *lines, last = map(orjson.loads, answer_lines("tokens:3", Script(3), 3, message))
     assert [list(line) for line in lines] == [LINE_FIELDS] * 3
     assert [line["message"] for line in lines] == [
         {"role": "assistant", "content": word} for word in (" w0", " w1", " w2")
@@ -84,15 +93,26 @@ def test_a_streams_lines_have_ollamas_fields_in_ollamas_order() -> None:
     assert (last["done"], last["done_reason"], last["eval_count"]) == (True, "stop", 3)
 
 
+def test_a_text_that_is_continued_differs_from_a_chat_in_its_response_alone() -> None:
+    chats = map(orjson.loads, answer_lines("tokens:3", Script(3), 3, message))
+    for line, chat in zip(
+        map(orjson.loads, answer_lines("tokens:3", Script(3), 3, response)), chats, strict=True
+    ):
+        names = ["response" if name == "message" else name for name in chat]
+        assert list(line) == names
+        assert line.pop("response") == chat.pop("message")["content"]
+        assert line == chat
+
+
 def test_the_durations_leave_no_hidden_wait() -> None:
-    last = orjson.loads(chat_lines("tokens:8", Script(8), 8)[-1])
+    last = orjson.loads(answer_lines("tokens:8", Script(8), 8, message)[-1])
     parts = last["load_duration"] + last["prompt_eval_duration"] + last["eval_duration"]
     assert 0 < last["total_duration"] - parts < 1_000_000
 
 
 async def test_each_line_of_a_stream_is_a_chunk_of_its_own(port: int) -> None:
     exchange = await ask_once(port, ollama_chat("tokens:3", stream=True))
-    lines = chat_lines("tokens:3", Script(3), 3)
+    lines = answer_lines("tokens:3", Script(3), 3, message)
     assert exchange.raw_body == b"".join(map(as_chunk, lines)) + b"0\r\n\r\n"
     assert b"application/x-ndjson" in exchange.head
     assert exchange.first_token_at is not None
@@ -118,20 +138,46 @@ async def test_a_paced_answer_is_whole_too(port: int, stream: bool) -> None:
     assert exchange.fault() is None
 
 
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_text_is_continued(port: int, stream: bool) -> None:
+    exchange = await ask_once(port, ollama_generate("tokens:3", stream=stream))
+    assert exchange.fault() is None
+    assert len(exchange.body.splitlines()) == (4 if stream else 1)
+
+
+async def test_each_text_has_a_vector_of_its_own(port: int) -> None:
+    async def embedded(texts: object) -> list[list[float]]:
+        body = orjson.dumps({"model": "tokens:8", "input": texts})
+        answer = orjson.loads((await ask_once(port, Ask(post("/api/embed", body)))).body)
+        assert list(answer) == EMBED_FIELDS
+        vectors: list[list[float]] = answer["embeddings"]
+        return vectors
+
+    both = await embedded(["Hello", "Bye"])
+    assert both == [vector("Hello"), vector("Bye")]
+    assert await embedded("Bye") == both[1:]
+    for one in both:
+        assert len(one) == DIMENSIONS
+        assert math.hypot(*one) == pytest.approx(1, abs=0.01)
+    assert math.dist(*both) > 0.1
+
+
 async def test_num_predict_cuts_an_answer_short(port: int) -> None:
     exchange = await ask_once(port, chat(options={"num_predict": 2}))
     last = orjson.loads(exchange.body.splitlines()[-1])
     assert (last["done_reason"], last["eval_count"]) == ("length", 2)
 
 
-async def test_an_unknown_model_is_ollamas_404(port: int) -> None:
-    exchange = await ask_once(port, chat(model="llama3.2"))
+@pytest.mark.parametrize("path", PATHS)
+async def test_an_unknown_model_is_ollamas_404(port: int, path: str) -> None:
+    exchange = await ask_once(port, Ask(post(path, b'{"model":"llama3.2"}')))
     assert exchange.status == 404
     assert orjson.loads(exchange.body) == {"error": "model 'llama3.2' not found"}
 
 
-async def test_a_broken_body_is_a_400(port: int) -> None:
-    exchange = await ask_once(port, Ask(post("/api/chat", b"{")))
+@pytest.mark.parametrize("path", PATHS)
+async def test_a_broken_body_is_a_400(port: int, path: str) -> None:
+    exchange = await ask_once(port, Ask(post(path, b"{")))
     assert exchange.status == 400
     assert list(orjson.loads(exchange.body)) == ["error"]
 

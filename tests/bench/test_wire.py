@@ -173,6 +173,7 @@ def test_ollamas_stream_must_be_done_and_say_its_text() -> None:
     assert fault_in_ndjson(line, " w0") is not None
     assert fault_in_ndjson(b"", "") is not None
     assert fault_in_ndjson(line + line + last, " w0") is not None
+    assert fault_in_ndjson(line + last + last, " w0") is not None
 
 
 def test_whole_answers_must_be_finished_and_say_their_text() -> None:

@@ -1,7 +1,14 @@
 import pytest
 
-from gateway.config.effective import api_keys, bind_address, callers
-from gateway.config.schema import Auth, CallerSettings, Config, Server
+from gateway.config.effective import (
+    api_keys,
+    bind_address,
+    callers,
+    contexts,
+    model_behind,
+    untagged,
+)
+from gateway.config.schema import Auth, CallerSettings, Config, Generation, ModelSettings, Server
 from gateway.core.ticket import ANONYMOUS, Caller, Priority
 
 
@@ -20,6 +27,7 @@ def test_every_key_has_its_caller() -> None:
                 priority_max="batch",
                 weight=2.0,
                 user_header="X-OpenWebUI-User-Id",
+                manage_models=True,
             )
         },
     )
@@ -31,6 +39,7 @@ def test_every_key_has_its_caller() -> None:
             priority_max=Priority.BATCH,
             weight=2.0,
             user_header="X-OpenWebUI-User-Id",
+            manage_models=True,
         ),
     }
 
@@ -39,6 +48,31 @@ def test_without_a_key_there_is_one_caller() -> None:
     assert callers(Config()) == {"anonymous": ANONYMOUS}
     settings = {"anonymous": CallerSettings(priority="batch")}
     assert callers(Config(callers=settings))["anonymous"].priority is Priority.BATCH
+
+
+def test_a_context_belongs_to_the_model_that_runs() -> None:
+    models = {
+        "a": ModelSettings(target="m", num_ctx=1024),
+        "b": ModelSettings(target="default", num_ctx=2048),
+        "c": ModelSettings(num_ctx=4096),
+        "d": ModelSettings(target="n"),
+    }
+    config = Config(generation=Generation(default_model="usual"), models=models)
+    assert contexts(config) == {"m": 1024, "usual": 2048, "c": 4096}
+
+
+def test_a_name_means_its_target_or_itself() -> None:
+    assert model_behind("a", ModelSettings(), "usual") == "a"
+    assert model_behind("a", ModelSettings(target="m"), "usual") == "m"
+    assert model_behind("a", ModelSettings(target="default"), "usual") == "usual"
+
+
+@pytest.mark.parametrize(
+    ("name", "same"),
+    [("m:latest", "m"), ("m", "m"), ("m:7b", "m:7b"), ("latest", "latest"), ("a/m:latest", "a/m")],
+)
+def test_the_tag_that_is_meant_anyway_makes_no_other_name(name: str, same: str) -> None:
+    assert untagged(name) == same
 
 
 @pytest.mark.parametrize(

@@ -36,10 +36,17 @@ def test_tables_and_keys_are_read_in_any_case() -> None:
 
 
 def test_names_of_the_operators_own_can_be_set() -> None:
-    environ = {"GATEWAY__UPSTREAMS__GPU__URL": "http://h", "GATEWAY__AUTH__KEYS__ALICE": "k" * 8}
+    environ = {
+        "GATEWAY__UPSTREAMS__GPU__URL": "http://h",
+        "GATEWAY__AUTH__KEYS__ALICE": "k" * 8,
+        "GATEWAY__MODELS__GPT-4O-MINI__OPTIONS__TEMPERATURE": "0.7",
+        "GATEWAY__MODELS__LLAMA3.2__NUM_CTX": "8192",
+    }
     assert settings(environ) == {
         ("upstreams", "gpu", "url"): "http://h",
         ("auth", "keys", "alice"): "k" * 8,
+        ("models", "gpt-4o-mini", "options", "temperature"): 0.7,
+        ("models", "llama3.2", "num_ctx"): 8192,
     }
 
 

@@ -71,3 +71,14 @@ def test_a_name_that_may_be_an_api_key_is_shown_in_part_only() -> None:
     assert dotted(("auth", "keys", "alice.b")) == 'auth.keys."alice.b"'
     assert dotted(("auth", "keys", "sk-0123456789")) == 'auth.keys."sk-01234…"'
     assert dotted(("auth", "keys", "0123456789" * 4)) == 'auth.keys."01234567…"'
+
+
+def test_a_models_name_is_shown_whole() -> None:
+    key = ("models", "hf.co/someone/Some-Model-GGUF:Q4_K_M", "num_ctx")
+    assert dotted(key) == 'models."hf.co/someone/Some-Model-GGUF:Q4_K_M".num_ctx'
+
+
+def test_a_setting_that_may_be_unset_has_the_type_of_what_is_set() -> None:
+    setting = setting_at(("models", "any", "options", "temperature"))
+    assert setting is not None
+    assert setting.type is float

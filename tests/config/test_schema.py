@@ -10,26 +10,37 @@ import pytest
 from gateway.config.environment import SHORT_NAMES, long_name
 from gateway.config.keys import Key
 from gateway.config.load import load
-from gateway.config.schema import Backend, CallerSettings, Config
+from gateway.config.schema import (
+    Backend,
+    CallerSettings,
+    Config,
+    ModelOptions,
+    ModelSettings,
+)
 from gateway.config.structure import structure
 from tests.config.manual import docstrings
 
 CONF = Path(__file__).parents[2] / "conf" / "gateway.toml"
 EXAMPLES = {"auth.keys", "upstreams.gpu"}
-CALLER = ("callers", "alice")
-"""Stands in the file for every caller, with all the keys of one."""
+OPTIONS = ("models", "chat", "options")
+NAMED: dict[Key, Any] = {
+    ("callers", "alice"): CallerSettings,
+    ("models", "chat"): ModelSettings,
+    OPTIONS: ModelOptions,
+}
+"""Stands in the file for every table of its kind, with all the keys of one."""
 
 
 def tables() -> "list[attrs.Attribute[Any]]":
     """The tables with keys of their own."""
-    named = ("upstreams", CALLER[0])
+    named = ("upstreams", *(table[0] for table in NAMED))
     return [table for table in attrs.fields(Config) if table.name not in named]
 
 
 def classes() -> dict[Key, Any]:
     """Table → class, of every table that the file shows key by key."""
     return {
-        CALLER: CallerSettings,
+        **NAMED,
         **{(table.name,): type(table.default) for table in tables()},
     }
 
@@ -51,8 +62,8 @@ def entries() -> dict[Key, tuple[str, list[str]]]:
     for line in CONF.read_text().splitlines():
         if header := re.fullmatch(r"#?\[(.*)\]", line):
             table = header[1]
-            if table == "auth.keys":
-                found["auth", "keys"] = ("", comment)
+            if table in ("auth.keys", ".".join(OPTIONS)):
+                found[tuple(table.split("."))] = ("", comment)
         elif setting := re.fullmatch(r"#?(\w+) = (.*)", line):
             if table not in EXAMPLES:
                 found[*table.split("."), setting[1]] = (setting[2], comment)
@@ -76,7 +87,7 @@ def test_every_key_with_a_default_is_active() -> None:
     for (*table, name), default in fields().items():
         if default is None or isinstance(default, attrs.Factory):  # type: ignore[arg-type]
             continue
-        if tuple(table) != CALLER:
+        if tuple(table) not in NAMED:
             assert re.search(rf"^{name} = ", text, re.MULTILINE)
 
 
@@ -87,6 +98,8 @@ def test_every_key_has_its_line_and_its_variable_beside_it() -> None:
         variable = short.get(key) or long_name(key)
         if key == ("auth", "keys"):
             variable = long_name((*key, "alice"))
+        if key == OPTIONS:
+            variable = f"{long_name((*key, 'temperature'))}, and so on"
         assert comment == [line, f"${variable}"]
 
 
@@ -96,6 +109,9 @@ def test_the_examples_are_right_once_uncommented(tmp_path: Path) -> None:
     config = load(path, {})
     assert list(config.auth.keys) == ["alice"]
     assert config.callers == {"alice": CallerSettings()}
+    chat = config.models["chat"]
+    assert attrs.evolve(chat, options=ModelOptions()) == ModelSettings()
+    assert None not in attrs.astuple(chat.options)
     assert config.backend.slots is not None
     assert config.upstreams["gpu"].kind == "openai"
 

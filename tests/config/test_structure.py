@@ -4,7 +4,15 @@ import pytest
 
 from gateway.config.keys import SETTINGS
 from gateway.config.mistakes import Document
-from gateway.config.schema import Backend, CallerSettings, Config, Queue, Server
+from gateway.config.schema import (
+    Backend,
+    CallerSettings,
+    Config,
+    ModelOptions,
+    ModelSettings,
+    Queue,
+    Server,
+)
 from gateway.config.structure import structure
 
 
@@ -23,12 +31,15 @@ def test_tables_of_names_become_values() -> None:
             "upstreams": {"gpu": {"kind": "openai", "slots": 4, "models": ["a", "b"]}},
             "auth": {"keys": {"alice": "key-of-alice"}},
             "callers": {"alice": {"priority": "batch", "weight": 2}},
+            "models": {"gpt-4o-mini": {"target": "m", "options": {"top_k": 5, "stop": ["a"]}}},
         }
     )
     assert mistakes == []
     assert config.upstreams == {"gpu": Backend(kind="openai", slots=4, models=("a", "b"))}
     assert config.auth.keys == {"alice": "key-of-alice"}
     assert config.callers == {"alice": CallerSettings(priority="batch", weight=2.0)}
+    options = ModelOptions(top_k=5, stop=("a",))
+    assert config.models == {"gpt-4o-mini": ModelSettings(target="m", options=options)}
 
 
 def test_a_whole_number_is_fine_where_a_fraction_may_stand() -> None:
@@ -95,7 +106,7 @@ def test_a_wrong_value_is_refused_in_plain_words(
 
 @pytest.mark.parametrize("value", ["sk-secret", 5, [], True])
 def test_what_stands_in_a_tables_place_is_refused_unseen(value: Any) -> None:
-    for name in ("auth", "callers", "queue", "upstreams"):
+    for name in ("auth", "callers", "models", "queue", "upstreams"):
         _, (mistake,) = structure({name: value})
         assert mistake.text == "must be a table."
         assert not mistake.value_shown
@@ -106,6 +117,30 @@ def test_a_callers_settings_are_bounded() -> None:
         "callers.a.priority": "must be one of interactive, normal, batch.",
         "callers.a.weight": "must be above 0.",
         "callers.b.wait": "there is no such key; did you mean `weight`?",
+    }
+
+
+def test_a_models_settings_are_bounded_and_so_are_its_options() -> None:
+    options = {
+        "temperature": "0.7",
+        "top_k": 0.5,
+        "top_p": 0,
+        "seed": True,
+        "num_keep": -2,
+        "tempreature": 1,
+    }
+    settings = {"num_ctx": -1, "target": "a" * 257, "options": options}
+    assert told({"models": {"a": settings, "b": {"num_ctxx": 1, "options": 5}}}) == {
+        "models.a.num_ctx": "must be at least 0.",
+        "models.a.target": "must have at most 256 characters.",
+        "models.a.options.temperature": "must be a number, without quotes.",
+        "models.a.options.top_k": "must be a whole number.",
+        "models.a.options.top_p": "must be above 0.",
+        "models.a.options.seed": "must be a whole number.",
+        "models.a.options.num_keep": "must be at least -1.",
+        "models.a.options.tempreature": "there is no such key; did you mean `temperature`?",
+        "models.b.num_ctxx": "there is no such key; did you mean `num_ctx`?",
+        "models.b.options": "must be a table.",
     }
 
 

@@ -1,17 +1,21 @@
 import asyncio
 
+from gateway.config.schema import ModelSettings
 from gateway.core.errors import UpstreamFailed, UpstreamUnreachable
 from gateway.daemon.warmup import TOKENS, WarmUp
 from gateway.pool.upstream import Upstream
 from tests.engines import HELLO, ScriptedEngine, upstream
 from tests.fakes import ManualClock
-from tests.waist import waist
+from tests.waist import Waist, waist
 
 
 def warm_up_of(
     one: Upstream, clock: ManualClock, *, model: str = "m", wanted: bool = True
 ) -> WarmUp:
-    made = waist([one], clock, bound=1)
+    return warm_up_in(waist([one], clock, bound=1), clock, model=model, wanted=wanted)
+
+
+def warm_up_in(made: Waist, clock: ManualClock, *, model: str = "m", wanted: bool = True) -> WarmUp:
     return WarmUp(
         pool=made.pool,
         worker=made.worker,
@@ -30,6 +34,21 @@ async def test_a_few_tokens_are_drawn_and_the_slot_is_free_again() -> None:
     assert warm_up.done
     assert engine.requests[0].max_tokens == TOKENS
     assert one.in_flight == 0
+
+
+async def test_the_model_is_asked_as_its_callers_will_ask_it() -> None:
+    engine = ScriptedEngine([HELLO])
+    made = waist(
+        [upstream(engine=engine)],
+        ManualClock(),
+        models={"m": ModelSettings(system="Be brief.", keep_alive="-1m", max_tokens=4)},
+    )
+    warm_up = warm_up_in(made, ManualClock())
+    await warm_up.run()
+    [asked] = engine.requests
+    assert asked.extensions == {"keep_alive": "-1m"}
+    assert asked.messages[0].text == "Be brief."
+    assert asked.max_tokens == 4
 
 
 async def test_it_waits_for_an_engine_that_is_not_there_yet() -> None:

@@ -3,7 +3,7 @@ import io
 
 import pytest
 
-from gateway.config.schema import Backend, Config, Embedded, Generation
+from gateway.config.schema import Backend, BackendKind, Config, Embedded, Generation, ModelSettings
 from gateway.core.clock import LoopClock
 from gateway.core.errors import ConfigError
 from gateway.core.ticket import Priority
@@ -46,6 +46,25 @@ async def test_what_waits_and_how_long_one_more_would_is_told() -> None:
             second.cancel()
             await settle()
             assert daemon.statistics().waiting_by_class == {}
+    finally:
+        await daemon.http.close()
+        logs.close()
+
+
+@pytest.mark.parametrize(("kind", "warned"), [("echo", True), ("ollama", False)])
+async def test_a_context_that_no_engine_can_have_is_warned_of(
+    kind: BackendKind, warned: bool
+) -> None:
+    written = io.StringIO()
+    logs = telemetry_logs.setup("warning", "json", written)
+    config = Config(
+        backend=Backend(kind=kind, url="http://127.0.0.1:9"),
+        models={"m": ModelSettings(num_ctx=1024)},
+    )
+    daemon = await wire(config, clock=LoopClock(), logs=logs)
+    try:
+        assert logs.flush()
+        assert ("num_ctx has no effect" in written.getvalue()) == warned
     finally:
         await daemon.http.close()
         logs.close()

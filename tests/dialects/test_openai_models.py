@@ -22,6 +22,7 @@ def test_what_the_engine_knows_is_shown() -> None:
         loaded=False,
         size_bytes=91_000_000,
         capabilities=("completion", "tools"),
+        alias_of="smollm2:latest",
     )
     document = json.loads(openai_models.single(model))
     Model.model_validate(document)
@@ -30,6 +31,7 @@ def test_what_the_engine_knows_is_shown() -> None:
     assert document["context_length_max"] == 8192
     assert document["loaded"] is False
     assert document["size_bytes"] == 91_000_000
+    assert document["alias_of"] == "smollm2:latest"
     assert document["capabilities"] == ["completion", "tools"]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.backends.echo import EchoScript
 from gateway.config.schema import Generation
-from gateway.web import inference
+from gateway.web import streams
 from tests.backends.fake_engine import END, Pause, chunk, head
 from tests.e2e.house import Answer, House, http_chat, opened, say
 from tests.e2e.ollama import ScriptedOllama, answer, done, line
@@ -215,7 +215,7 @@ async def test_reasoning_is_streamed_under_both_of_its_names(engine: ScriptedOll
 async def test_comments_keep_a_slow_stream_alive(
     engine: ScriptedOllama, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inference, "PING_INTERVAL_S", 0.02)
+    monkeypatch.setattr(streams, "PING_INTERVAL_S", 0.02)
     slow = Pause()
     engine.play(head() + chunk(line("hel")), slow, chunk(line("lo") + done()) + END)
     async with opened(engine) as house, asyncio.timeout(HANG_S):

@@ -11,7 +11,7 @@ import pytest
 
 from gateway.config.schema import Auth, Queue, Scheduling
 from gateway.core.errors import ShuttingDown
-from gateway.web import inference
+from gateway.web import streams
 from tests.backends.fake_engine import HANG, RESET, Pause, chunk, head
 from tests.e2e.house import (
     CHAT,
@@ -262,7 +262,7 @@ def pings() -> int:
 async def test_when_a_stream_is_over_its_pings_are(
     engine: ScriptedOllama, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inference, "PING_INTERVAL_S", 0.02)
+    monkeypatch.setattr(streams, "PING_INTERVAL_S", 0.02)
     async with one_runs(engine) as (house, hold):
         engine.play(error("no", 500))
         told = await waiting(house)

@@ -1,6 +1,9 @@
 import pytest
 
+from gateway.config.schema import ModelSettings
 from gateway.core.errors import ModelNotFound, UpstreamUnreachable
+from gateway.pool.catalogue import Catalogue
+from gateway.pool.pool import Pool
 from tests.engines import ScriptedEngine, pool_of, upstream
 
 
@@ -47,6 +50,25 @@ def test_a_free_slot_is_sought_where_the_prompt_was_read() -> None:
     pool = pool_of(one, two)
     assert pool.free_for("m", cached=lambda upstream: 10 if upstream is two else 0) is two
     assert pool.free_for("m", {"two"}, cached=lambda _: 10) is one
+
+
+def test_aliases_are_listed_as_their_engine_spells_the_model() -> None:
+    one = upstream(engine=ScriptedEngine(models=["a"]))
+    catalogue = Catalogue({"x": ModelSettings(target="a"), "y": ModelSettings(target="gone")})
+    pool = Pool(upstreams=[one], catalogue=catalogue)
+    assert [(info.id, info.alias_of) for info in pool.listed()] == [("a", ""), ("x", "a")]
+    assert [info.id for info in pool.models()] == ["a"]
+
+
+def test_who_asks_for_an_alias_of_nothing_learns_what_is_missing() -> None:
+    one = upstream(engine=ScriptedEngine(models=["a"]))
+    catalogue = Catalogue({"x": ModelSettings(target="a"), "y": ModelSettings(target="gone")})
+    pool = Pool(upstreams=[one], catalogue=catalogue)
+    with pytest.raises(ModelNotFound) as caught:
+        pool.require(catalogue.named("y"))
+    assert caught.value.message == (
+        "gone is not installed here, which is what this name stands for. Models: a, x."
+    )
 
 
 def test_models_are_listed_once_in_the_order_of_the_upstreams() -> None:

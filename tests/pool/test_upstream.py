@@ -104,6 +104,15 @@ def test_what_has_run_is_held() -> None:
     assert one.holds("a")
 
 
+def test_what_was_put_out_of_memory_is_not_held() -> None:
+    one = tagging()
+    one.found(listing(a=True, b=True))
+    one.dropped("a:latest")
+    one.dropped("c")
+    assert not one.holds("a")
+    assert one.holds("b")
+
+
 def test_after_a_real_load_the_others_are_gone_until_they_are_seen() -> None:
     one = tagging()
     one.found(listing(a=True, b=False))

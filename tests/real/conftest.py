@@ -8,7 +8,9 @@ from openai import AsyncOpenAI, OpenAI
 from tests.real.clients import TIMEOUT_S, async_sdk, sdk
 from tests.real.gateway_process import GatewayProcess, Serve
 
-pytest.register_assert_rewrite("tests.real.conversation", "tests.real.life")
+pytest.register_assert_rewrite(
+    "tests.real.completing", "tests.real.conversation", "tests.real.embedding", "tests.real.life"
+)
 
 
 @pytest.fixture(scope="module")

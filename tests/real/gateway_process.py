@@ -131,11 +131,14 @@ class Serve(Protocol):
 
 
 @contextmanager
-def serving(directory: Path, **environment: str) -> Iterator[GatewayProcess]:
+def serving(
+    directory: Path, *, python: str = sys.executable, **environment: str
+) -> Iterator[GatewayProcess]:
     """A gateway while the block lasts; then it drains, unless the test has made it end.
 
     Args:
         directory: An empty one, for its log and its configuration.
+        python: Of an environment that the gateway is installed in.
         environment: Its settings. There are no others.
     """
     log = directory / "log"
@@ -154,7 +157,7 @@ def serving(directory: Path, **environment: str) -> Iterator[GatewayProcess]:
     }
     with log.open("wb") as written:
         process = subprocess.Popen(
-            [sys.executable, "-m", "gateway", "serve"],
+            [python, "-m", "gateway", "serve"],
             cwd=directory,
             env=settings,
             stdin=subprocess.DEVNULL,

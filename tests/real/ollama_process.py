@@ -1,5 +1,6 @@
 """A real Ollama of the tests' own: its own port, home and models, nobody else's touched."""
 
+import json
 import os
 import shutil
 import signal
@@ -10,9 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final
+from typing import Any, Final
 
-from tests.real.processes import PATIENCE_S, free_port, wait_until
+from tests.real.processes import PATIENCE_S, children_of, free_port, wait_until
 
 CONTEXT: Final = 2048
 
@@ -75,6 +76,17 @@ class OllamaProcess:
             timeout=PATIENCE_S,
         )
 
+    @property
+    def runners(self) -> list[int]:
+        """The processes that run its models; another one after every load."""
+        assert self._process is not None
+        return children_of(self._process.pid)
+
+    def loaded(self) -> Any:
+        """The models in memory, as it tells of them."""
+        with urllib.request.urlopen(f"{self.url}/api/ps", timeout=PATIENCE_S) as response:
+            return json.load(response)["models"]
+
     def kill(self) -> None:
         """End it as `kill -9` does, and what it leaves behind."""
         if self._process is not None:
@@ -92,9 +104,8 @@ class OllamaProcess:
         return self._directory / "log"
 
 
-@contextmanager
-def running_ollama() -> Iterator[OllamaProcess]:
-    """An Ollama without models while the block lasts.
+def ollama_program() -> str:
+    """Where it is: server and command line are one program.
 
     Raises:
         FileNotFoundError: There is none on this machine.
@@ -104,6 +115,17 @@ def running_ollama() -> Iterator[OllamaProcess]:
         raise FileNotFoundError(
             "These tests need a real Ollama: put `ollama` on PATH, or name it by OLLAMA_BIN."
         )
+    return program
+
+
+@contextmanager
+def running_ollama() -> Iterator[OllamaProcess]:
+    """An Ollama without models while the block lasts.
+
+    Raises:
+        FileNotFoundError: There is none on this machine.
+    """
+    program = ollama_program()
     # Not pytest's directories, which are kept: a model is a hundred megabytes.
     with TemporaryDirectory(prefix="ollama-") as directory:
         ollama = OllamaProcess(program, Path(directory))

@@ -18,7 +18,9 @@ from openai.types.chat import (
 
 from gateway.backends.llamacpp import available
 from tests.real.clients import user
+from tests.real.completing import Completing
 from tests.real.conversation import COLORS, Conversation, streamed_call
+from tests.real.embedding import Embedding, nearness
 from tests.real.gateway_process import MODEL, GatewayProcess, Serve, serving
 from tests.real.life import BUSY, Life, answer, assert_counters_add_up, begun, is_served
 from tests.real.processes import free_port, is_alive, wait_until
@@ -127,6 +129,37 @@ class TestConversation(Conversation):
         assert choice == "required" or name == "get_time"
         assert set(json.loads(arguments)) == ARGUMENTS[name]
         assert chunks[-1].choices[0].finish_reason == "tool_calls"
+
+
+class TestCompleting(Completing):
+    context_length = 4096
+
+    def test_tokens_are_continued_as_their_text_would_be(self, client: OpenAI) -> None:
+        france = [504, 3575, 282, 4649, 314]
+        asked = client.completions.create(model=MODEL, prompt=france, max_tokens=2, temperature=0)
+        assert asked.choices[0].text.startswith(" Paris")
+
+    def test_a_suffix_is_named(self, client: OpenAI) -> None:
+        raw = client.completions.with_raw_response.create(
+            model=MODEL, prompt="a", suffix="b", max_tokens=1
+        )
+        assert raw.headers["x-gateway-ignored-params"] == "suffix"
+
+
+class TestEmbedding(Embedding):
+    context_length = 4096
+
+    def test_tokens_have_the_vector_of_their_text(self, client: OpenAI) -> None:
+        france = [504, 3575, 282, 4649, 314]
+        of_tokens, as_well = client.embeddings.create(model=MODEL, input=[france, france]).data
+        (of_text,) = client.embeddings.create(model=MODEL, input="The capital of France is").data
+        assert nearness(of_tokens.embedding, of_text.embedding) > 0.999
+        assert nearness(of_tokens.embedding, as_well.embedding) > 0.999
+
+    def test_dimensions_are_named(self, client: OpenAI) -> None:
+        raw = client.embeddings.with_raw_response.create(model=MODEL, input="a", dimensions=8)
+        assert raw.headers["x-gateway-ignored-params"] == "dimensions"
+        assert len(raw.parse().data[0].embedding) == 576
 
 
 class TestLife(Life):

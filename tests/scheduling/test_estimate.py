@@ -549,3 +549,27 @@ def test_more_than_can_be_known_is_refused() -> None:
     document["pairs"] *= KNOWN_MAX + 1
     with pytest.raises(ValueError, match="64"):
         CostModel().restore(document)
+
+
+def test_a_prompt_is_as_long_as_others_of_its_kind_were() -> None:
+    costs = CostModel()
+    assert costs.prompt_tokens(MODEL, chars=4000, messages=1) == pytest.approx(1000, rel=0.1)
+    for chars in (400, 900, 1600, 2500):
+        work = Work(prompt_chars=chars, messages=1, cached_chars=0, max_tokens=1)
+        usage = Usage(prompt=chars // 2 + 10, completion=1)
+        costs.observe(
+            UPSTREAM,
+            MODEL,
+            work,
+            concurrency=1,
+            usage=usage,
+            timings=Timings(),
+            capped=True,
+            seen_s=1.0,
+        )
+    assert costs.prompt_tokens(MODEL, chars=4000, messages=1) == pytest.approx(2010, rel=0.1)
+    assert costs.prompt_tokens("other", chars=4000, messages=1) < 1200
+
+
+def test_no_prompt_is_without_tokens() -> None:
+    assert CostModel().prompt_tokens(MODEL, chars=0, messages=0) == 1

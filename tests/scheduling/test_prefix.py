@@ -1,3 +1,4 @@
+from array import array
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from gateway.core.messages import (
     GenerateRequest,
     ImagePart,
     Message,
+    Prompt,
     Role,
     TextPart,
     Tool,
@@ -18,6 +20,7 @@ from gateway.scheduling.prefix import (
     FIRST_MARK_CHARS,
     IMAGE_CHARS,
     MARKED_INSIDE,
+    TOKEN_CHARS,
     HeldPrompts,
     chain_of,
     shared_chars,
@@ -246,3 +249,56 @@ def test_an_unknown_prompt_takes_a_slot_too() -> None:
 @given(st.lists(st.sampled_from([X1, X2, Y1, Z1]), min_size=1, max_size=20), st.integers(1, 4))
 def test_what_ran_last_is_held_whole(chains: list[Chain], slots: int) -> None:
     assert held(*chains, slots=slots).cached_chars(MODEL, chains[-1]) == chains[-1][-1][0]
+
+
+# --- Texts that are continued ------------------------------------------------------------
+
+
+def continued(*prompts: Prompt) -> Chain:
+    return chain_of(GenerateRequest(model=MODEL, prompts=prompts))
+
+
+@pytest.mark.parametrize(
+    ("continued_text", "chars"),
+    [
+        (Prompt("a" * 1000), 1000),
+        (Prompt("a" * 1000, suffix="b" * 10), 1010),
+        (Prompt(tokens=(7,) * 1000), 1000 * TOKEN_CHARS),
+    ],
+)
+def test_the_last_mark_covers_a_text_and_its_suffix(continued_text: Prompt, chars: int) -> None:
+    marks = [mark for mark, _ in continued(continued_text)]
+    assert marks == sorted(marks)
+    assert marks[0] == FIRST_MARK_CHARS
+    assert marks[-1] == chars
+
+
+def test_texts_that_begin_alike_share_at_least_half_of_that() -> None:
+    for one, other in (
+        (Prompt("a" * 999 + "b" * 500), Prompt("a" * 999 + "c" * 500)),
+        (Prompt("a" * 999), Prompt("a" * 999, suffix="z")),
+        (Prompt(tokens=(1,) * 250 + (2,)), Prompt(tokens=(1,) * 250 + (3,) * 99)),
+    ):
+        assert 500 <= shared(continued(one), continued(other)) < 1000
+
+
+def test_a_token_counts_as_the_bytes_that_it_is_hashed_as() -> None:
+    assert array("i").itemsize == TOKEN_CHARS
+
+
+def test_the_same_text_is_all_there() -> None:
+    for text in (Prompt("a" * 999), Prompt("a", suffix="b"), Prompt(tokens=(1,) * 999)):
+        assert shared(continued(text), continued(text)) == continued(text)[-1][0]
+
+
+def test_a_text_shares_nothing_with_a_message() -> None:
+    assert shared(continued(Prompt("hello" * 100)), of(Message(Role.USER, "hello" * 100))) == 0
+
+
+def test_of_several_texts_none_is_taken_to_be_in_a_slot() -> None:
+    texts = (Prompt("a" * 999), Prompt(tokens=(1, 2)))
+    one = GenerateRequest(model=MODEL, prompts=texts)
+    other = GenerateRequest(model=MODEL, prompts=texts)
+    assert [chars for chars, _ in chain_of(one)] == [999 + 2 * TOKEN_CHARS]
+    assert shared(chain_of(one), chain_of(other)) == 0
+    assert shared(chain_of(one), continued(texts[0])) == 0

@@ -7,7 +7,17 @@ from hypothesis import strategies as st
 
 from gateway.backends.base import ModelInfo, Probe
 from gateway.config.schema import Scheduling
-from gateway.core.messages import Finished, FinishReason, GenerateRequest, Timings, Usage
+from gateway.core.messages import (
+    Finished,
+    FinishReason,
+    GenerateRequest,
+    Message,
+    Prompt,
+    Role,
+    Timings,
+    Tool,
+    Usage,
+)
 from gateway.core.ticket import Caller, Priority, Ticket
 from gateway.pool.upstream import Upstream
 from gateway.scheduling.estimate import CostModel
@@ -740,3 +750,19 @@ def test_no_history_leaves_anything_behind(moves: list[tuple[str, int]]) -> None
         assert (outlook.start_s, outlook.position, outlook.fits) == (0.0, 0, True)
     accounts = stage.scheduler.accounts
     assert accounts.virtual_s("x") <= accounts.virtual_s("z"), "who is idle starts level"
+
+
+def test_what_makes_a_prompt_long_makes_its_estimate_long() -> None:
+    stage = Stage(upstream(), costs=CostModel())
+    where = stage.pool.upstreams[0]
+
+    def tokens(request: GenerateRequest) -> int:
+        return stage.scheduler.prompt_tokens(request, where)
+
+    turn = Message(Role.USER, "x" * 400)
+    chat = GenerateRequest(model="m", messages=(turn,))
+    assert 90 <= tokens(chat) <= 110
+    assert tokens(attrs.evolve(chat, messages=(turn, turn))) >= 2 * tokens(chat) - 1
+    tool = Tool("f", description="y" * 400)
+    assert tokens(attrs.evolve(chat, tools=(tool,))) > tokens(chat) + 90
+    assert tokens(GenerateRequest(model="m", prompts=(Prompt("x" * 400),))) == tokens(chat)

@@ -282,8 +282,8 @@ async def test_who_sends_the_body_without_waiting_gets_no_continue(edge: Edge) -
     assert (reply.status, reply.body) == (200, b"hello")
 
 
-@pytest.mark.parametrize("coding", ["gzip", "br", "junk", "identity, gzip", "gzip, identity"])
-async def test_a_compressed_body_is_refused_unread(edge: Edge, coding: str) -> None:
+@pytest.mark.parametrize("coding", ["br", "zstd", "junk", "identity, gzip", "gzip, identity"])
+async def test_a_body_in_another_coding_is_refused_unread(edge: Edge, coding: str) -> None:
     reply = await edge.ask(post(b"\x1f\x8b" + bytes(1000), f"Content-Encoding: {coding}"))
     assert reply.status == 415
     assert reply.error["code"] == "unsupported_content_encoding"

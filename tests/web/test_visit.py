@@ -30,7 +30,9 @@ def test_every_answer_says_how_long_it_took_and_how_much_of_that_was_waiting() -
     assert "Access-Control-Allow-Origin" not in headers
 
 
-def test_an_allowed_page_may_read_it() -> None:
+def test_every_answer_says_which_pages_may_read_it() -> None:
     visit = Visit(None, 0.0)
-    visit.origin = "https://chat.example.com"
-    assert visit.headers(0.0)["Access-Control-Allow-Origin"] == "https://chat.example.com"
+    visit.cors = (("Access-Control-Allow-Origin", "https://chat.example.com"), ("Vary", "Origin"))
+    headers = visit.headers(0.0)
+    assert headers["Access-Control-Allow-Origin"] == "https://chat.example.com"
+    assert headers["Vary"] == "Origin"

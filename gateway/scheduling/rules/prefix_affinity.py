@@ -88,5 +88,5 @@ def _begins(ticket: Ticket, cached_chars: int) -> bool:
 
     What all prompts have in common, such as one long system prompt, makes no group.
     """
-    chars = ticket.chain[-1][0] if ticket.chain else 0
+    chars = ticket.prompt_chars if ticket.chain else 0
     return chars >= GAIN_CHARS and cached_chars < chars / 2

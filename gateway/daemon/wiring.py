@@ -19,24 +19,13 @@ from gateway.config.effective import api_keys, bind_address, callers, contexts
 from gateway.config.schema import Backend, Config
 from gateway.core.clock import Clock
 from gateway.core.errors import GatewayError
-from gateway.core.jsonio import Json
 from gateway.core.messages import GenerateRequest, Message, Role
 from gateway.core.ticket import ANONYMOUS, RequestRecord
+from gateway.daemon import apis
 from gateway.daemon.learned import Learned
 from gateway.daemon.statistics import Statistics, UpstreamStatistics, gauges, readiness
 from gateway.daemon.warmup import WarmUp
 from gateway.dialects import openai_errors
-from gateway.dialects.anthropic_messages import AnthropicMessages
-from gateway.dialects.base import Dialect, P
-from gateway.dialects.ollama_chat import OllamaChat
-from gateway.dialects.ollama_embed import OllamaEmbed, OllamaEmbeddings
-from gateway.dialects.ollama_generate import OllamaGenerate
-from gateway.dialects.openai_chat import OpenAIChat
-from gateway.dialects.openai_completions import OpenAICompletions
-from gateway.dialects.openai_embeddings import OpenAIEmbeddings
-from gateway.dialects.openai_responses import OpenAIResponses
-from gateway.dialects.tokenizing import Detokenize, Tokenize
-from gateway.pool.asking import Asker
 from gateway.pool.catalogue import Catalogue
 from gateway.pool.health import HealthMonitor
 from gateway.pool.loads import Loads
@@ -54,22 +43,14 @@ from gateway.telemetry.metrics import CONTENT_TYPE, Metrics
 from gateway.web import app
 from gateway.web.body import BodyBudget
 from gateway.web.connection import ConnectionSettings
-from gateway.web.docs import Docs
-from gateway.web.embedding import Embedding
 from gateway.web.hosts import HostPolicy
-from gateway.web.inference import Inference
 from gateway.web.intake import Intake
 from gateway.web.management import Management
 from gateway.web.middleware import Edge
-from gateway.web.models import Models
-from gateway.web.ollama import Ollama
 from gateway.web.ops import Ops
 from gateway.web.origins import OriginPolicy
 from gateway.web.refusals import RefusalLog
-from gateway.web.requests import Requests
-from gateway.web.tokenizing import InputTokens, TokenHandlers, Tokenizing
 from gateway.web.visit import new_id
-from gateway.web.vocabulary import Vocabulary
 
 DEFAULT_UPSTREAM = "default"
 """The name of [backend] in logs and metrics."""
@@ -256,65 +237,24 @@ async def wire(config: Config, *, clock: Clock, logs: Logs) -> Daemon:
         bodies=BodyBudget(config.limits.bodies_in_flight_bytes_max),
     )
 
-    def inference(dialect: Dialect[P]) -> Inference[P]:
-        return Inference(
-            dialect=dialect,
-            intake=intake,
-            service=service,
-            clock=clock,
-            scheduling=config.scheduling,
-        )
-
-    chat = inference(OpenAIChat(config.limits, config.generation))
-    completions = inference(OpenAICompletions(config.limits, config.generation))
-    messages = inference(AnthropicMessages(config.limits, config.generation))
-    responses = inference(OpenAIResponses(config.limits, config.generation))
-    tokens = _tokens(
-        Vocabulary(
-            pool=pool,
-            asker=Asker(pool=pool, clock=clock, refresh_models=health.refresh),
-            estimate=scheduler.prompt_tokens,
-            strict_params=config.generation.strict_params,
-        ),
-        config,
-        intake=intake,
-        clock=clock,
-    )
-    models = Models(pool=pool, health=health, clock=clock)
-    requests = Requests(service=service, clock=clock)
+    management = Management(pool=pool, service=service, health=health, intake=intake, clock=clock)
     ops = Ops(
         readiness=lambda: readiness(daemon.statistics()),
         scrape=lambda: metrics.render(gauges(daemon.statistics(), daemon.expected_wait_s())),
         scrape_content_type=CONTENT_TYPE,
         clock=clock,
     )
-    docs = Docs(clock=clock)
-    management = Management(pool=pool, service=service, health=health, intake=intake, clock=clock)
-    table = app.routes(
-        chat=chat,
-        ollama_chat=inference(OllamaChat(config.limits, config.generation)),
-        ollama_generate=inference(OllamaGenerate(config.limits, config.generation)),
-        ollama_embed=Embedding(
-            dialect=OllamaEmbed(config.limits, config.generation), intake=intake
-        ),
-        ollama_embeddings=Embedding(
-            dialect=OllamaEmbeddings(config.limits, config.generation), intake=intake
-        ),
-        ollama=Ollama(pool=pool, health=health, intake=intake, clock=clock),
+    table = apis.routes(
+        config,
+        service=service,
+        intake=intake,
+        pool=pool,
+        health=health,
+        estimate=scheduler.prompt_tokens,
         management=management,
-        completions=completions,
-        messages=messages,
-        responses=responses,
-        embeddings=Embedding(
-            dialect=OpenAIEmbeddings(config.limits, config.generation), intake=intake
-        ),
-        tokens=tokens,
-        models=models,
-        requests=requests,
         ops=ops,
-        docs=docs,
+        clock=clock,
     )
-    docs.describe(table, keyed=bool(api_keys(config)))
     edge = Edge(
         callers=Callers(api_keys(config), callers(config)),
         clock=clock,
@@ -348,30 +288,6 @@ async def wire(config: Config, *, clock: Clock, logs: Logs) -> Daemon:
         default_model=default_model,
     )
     return daemon
-
-
-def _tokens(
-    vocabulary: Vocabulary, config: Config, *, intake: Intake, clock: Clock
-) -> TokenHandlers:
-    limits, generation = config.limits, config.generation
-
-    def counting(dialect: Dialect[P], **told: Json) -> InputTokens[P]:
-        return InputTokens(
-            dialect=dialect, told=told, vocabulary=vocabulary, intake=intake, clock=clock
-        )
-
-    return TokenHandlers(
-        chat=counting(OpenAIChat(limits, generation), object="response.input_tokens"),
-        responses=counting(OpenAIResponses(limits, generation), object="response.input_tokens"),
-        messages=counting(AnthropicMessages(limits, generation, answered=False)),
-        tokenizing=Tokenizing(
-            tokenize=Tokenize(limits, generation),
-            detokenize=Detokenize(limits, generation),
-            vocabulary=vocabulary,
-            intake=intake,
-            clock=clock,
-        ),
-    )
 
 
 async def _upstream(

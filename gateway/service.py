@@ -298,7 +298,7 @@ class Service:
                                     self._scheduler.answered(ticket, ends, clock.now())
                     return result
                 except TimeoutError:
-                    error = story.aborted_by or _not_in_time()
+                    error = story.aborted_by or _not_in_time(request)
                     self._hold_against(upstream, error)
                     raise error from None
                 except GatewayError as error:
@@ -403,7 +403,7 @@ class Service:
                 )
                 result = await consume(story.answer)
         except TimeoutError:
-            raise story.aborted_by or _not_in_time() from None
+            raise story.aborted_by or _not_in_time(request) from None
         finally:
             story.timer = None
         story.end()
@@ -508,5 +508,10 @@ def _all_ends(stream: EventStream, story: Story) -> Sequence[Finished]:
     return ()
 
 
-def _not_in_time() -> RequestTimeout:
-    return RequestTimeout("The answer was not there in time. Ask for fewer tokens, or stream it.")
+def _not_in_time(request: Request) -> RequestTimeout:
+    how = (
+        "Send fewer texts at once."
+        if isinstance(request, EmbedRequest)
+        else "Ask for fewer tokens, or stream it."
+    )
+    return RequestTimeout(f"The answer was not there in time. {how}")

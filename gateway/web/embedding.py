@@ -1,12 +1,17 @@
 """The handler of requests for embeddings; which wire format it speaks is its argument."""
 
-from typing import Generic
+import asyncio
+from typing import Final, Generic
 
 from aiohttp import hdrs, web
 
 from gateway.dialects.base import E, EmbedDialect
 from gateway.story import Answer
 from gateway.web.intake import Intake, is_dry_run
+
+
+WRITTEN_IN_A_THREAD_NUMBERS: Final = 100_000
+"""More would hold up everybody else while they are written."""
 
 
 class Embedding(Generic[E]):
@@ -31,7 +36,11 @@ class Embedding(Generic[E]):
 
             async def consume(answer: Answer) -> web.Response:
                 await answer.read()
-                body = dialect.reply(asked.parsed, head, answer.embeddings)
+                embeddings = answer.embeddings
+                if sum(map(len, embeddings.vectors)) > WRITTEN_IN_A_THREAD_NUMBERS:
+                    body = await asyncio.to_thread(dialect.reply, asked.parsed, head, embeddings)
+                else:
+                    body = dialect.reply(asked.parsed, head, embeddings)
                 headers = intake.headers(asked.visit, answer)
                 headers[hdrs.CONTENT_TYPE] = "application/json"
                 return web.Response(body=body, headers=headers)

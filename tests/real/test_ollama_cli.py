@@ -107,7 +107,8 @@ def test_a_model_that_runs_is_listed_with_its_context(before: Before) -> None:
 def test_a_question_is_answered(before: Before) -> None:
     done = before.cli("run", MODEL, "What is the capital of France?")
     assert done.status == 0
-    assert re.search(r"[a-z]{2,} [a-z]{2,}", done.out)
+    # Words, in whatever language a model of this size falls into.
+    assert len(re.findall(r"\w{2,}", done.out)) > 2
     verbose = before.cli("run", MODEL, "--verbose", "Say hi.")
     assert re.search(r"eval count: +\d+ token\(s\)\neval duration: +\S+s\n", verbose.err)
     assert re.search(r"eval rate: +[\d.]+ tokens/s", verbose.err)

@@ -178,7 +178,7 @@ class Service:
             self._close(story, heard)
 
     async def unload(self, model: str, caller: Caller) -> None:
-        """Put a model out of the memory of every engine that serves it.
+        """Put a model out of the memory of every engine that serves it and can.
 
         Raises:
             NotPermitted: This caller may not: it would take the model from all others.
@@ -186,9 +186,18 @@ class Service:
         """
         require_manager(caller)
         name = self._pool.catalogue.named(model)
+        refused: GatewayError | None = None
+        unloaded = False
         for upstream in self._pool.require(name):
-            await upstream.backend.unload(name)
+            try:
+                await upstream.backend.unload(name)
+            except GatewayError as error:
+                refused = error
+                continue
             upstream.dropped(name)
+            unloaded = True
+        if refused is not None and not unloaded:
+            raise refused
 
     def forecast(
         self,
@@ -332,9 +341,12 @@ class Service:
         return lambda: timer.expired() and story.aborted_by is None
 
     def _note_start(self, story: Story, ticket: Ticket) -> None:
-        running = self._scheduler.running(ticket)
+        embeds = isinstance(ticket.request, EmbedRequest)
+        of_slot = self._worker.batch_of(ticket).call if embeds else ticket
+        running = self._scheduler.running(of_slot)
         if running is not None:
-            story.expected_s = running.expected_s
+            story.share = dict(running.shares)[ticket]
+            story.expected_s = running.expected_s * story.share
             story.cached_chars = running.cached_chars
             story.swaps += running.swaps
 

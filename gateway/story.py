@@ -141,6 +141,7 @@ class Story:
         loading: Its model is being brought to memory for it.
         stream: Of its answer, once there is one.
         rejoin_key: By which its client's next try is known; None where none is expected.
+        share: The part of its slot that it uses, where several are computed in one call.
         recordings: Of its answer, one for each attempt, for that next try.
     """
 
@@ -159,6 +160,7 @@ class Story:
         self.leased_at: float | None = None
         self.slot_s = 0.0
         self._slot_since = 0.0
+        self.share = 1.0
         self.loading = False
         self.load_s = 0.0
         self.expected_s = 0.0
@@ -196,7 +198,7 @@ class Story:
 
     def gave_back(self, now: float) -> None:
         """It has a slot no longer."""
-        self.slot_s += now - self._slot_since
+        self.slot_s += (now - self._slot_since) * self.share
 
     def parted(self) -> None:
         """The answer that it had joined broke before it began: it is a request like any other."""

@@ -1,17 +1,24 @@
 """Embeddings through the waist: the same queue, and one call for those who wait together."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 
 import attrs
 import pytest
 
-from gateway.core.errors import BackendRefusedRequest, RequestTimeout, UpstreamDisconnected
+from gateway.config.schema import Scheduling
+from gateway.core.errors import (
+    BackendRefusedRequest,
+    RequestTimeout,
+    UpstreamDisconnected,
+    UpstreamFailed,
+)
 from gateway.core.messages import Embeddings, EmbedRequest
-from gateway.core.ticket import ANONYMOUS, Caller
+from gateway.core.ticket import ANONYMOUS, NO_HINTS, Caller
 from gateway.scheduling.microbatch import BatchBounds
 from gateway.story import Answer
-from tests.engines import ScriptedEngine, settle, upstream
+from tests.engines import ScriptedEngine, request, settle, upstream
 from tests.service_house import Build, House, leave, open_houses
 
 
@@ -242,3 +249,103 @@ async def test_a_drain_that_is_over_ends_those_in_a_call(houses: Build) -> None:
     assert first.exception() is not None
     assert engine.calls_broken_off == 1
     await nothing_is_held(house)
+
+
+async def test_a_retry_beside_its_own_ending_call_loses_no_slot(houses: Build) -> None:
+    # The other engine is free: the next call begins in the turn in which the first one ends.
+    broken = ScriptedEngine()
+    broken.embed_steps = [UpstreamFailed("gone")]
+    house = houses(upstream("first", engine=broken), upstream("second"))
+    found = await embed(house, "one")
+    assert [list(vector) for vector in found.vectors] == [[3.0]]
+    await nothing_is_held(house)
+
+
+async def test_a_stale_connection_is_tried_again_in_another_slot(houses: Build) -> None:
+    engine = ScriptedEngine()
+    engine.embed_steps = [UpstreamDisconnected("gone", untouched=True)]
+    house = houses(upstream(engine=engine, slots=2))
+    assert (await embed(house, "one")).prompt_tokens == 3
+    await nothing_is_held(house)
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_no_history_of_calls_loses_a_slot(houses: Build, seed: int) -> None:
+    dice = random.Random(seed)
+    engines = [ScriptedEngine(), ScriptedEngine()]
+    house = houses(*(upstream(str(number), engine=one) for number, one in enumerate(engines)))
+    gates: list[asyncio.Event] = []
+    tasks: list[asyncio.Task[Embeddings]] = []
+    for _ in range(60):
+        match dice.randrange(5):
+            case 0 | 1:
+                texts = [dice.choice(["a", "bb", "bad"]) for _ in range(dice.randint(1, 3))]
+                tasks.append(asyncio.create_task(embed(house, *texts)))
+            case 2:
+                gate = asyncio.Event()
+                gates.append(gate)
+                error = dice.choice([UpstreamFailed("x"), UpstreamDisconnected("x"), None])
+                dice.choice(engines).embed_steps.append(error or gate)
+            case 3 if gates:
+                dice.choice(gates).set()
+            case _ if tasks:
+                dice.choice(tasks).cancel()
+        await settle(dice.randint(0, 3))
+    for engine in engines:
+        engine.embed_steps.clear()
+    for gate in gates:
+        gate.set()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await nothing_is_held(house)
+    assert {record.outcome for record in house.records} >= {"completed", "failed"}
+
+
+async def test_who_comes_along_makes_nobody_else_late(houses: Build) -> None:
+    engine = ScriptedEngine()
+    gate = asyncio.Event()
+    engine.embed_steps = [gate]
+    house = houses(upstream(engine=engine), scheduling=Scheduling())
+    first = await begun(house, "a")
+    lead = await begun(house, "b" * 200)
+    hasty = attrs.evolve(NO_HINTS, timeout_s=10.0)
+    chat = await house.begun(attrs.evolve(request(stream=True), max_tokens=4), hints=hasty)
+    riders = [await begun(house, "c" * 720) for _ in range(8)]
+    inner = asyncio.Event()
+    engine.embed_steps = [inner]
+    gate.set()
+    await settle()
+    # All nine would be expected to take 25 s.
+    assert 1 < len(engine.calls[1]) < 5
+    await house.clock.advance(5.0)
+    inner.set()
+    await asyncio.gather(first, lead, *riders, chat)
+
+
+async def test_loading_a_model_is_not_learned_as_reading(houses: Build) -> None:
+    engine = ScriptedEngine()
+    engine.resident = set()
+    load = asyncio.Event()
+    engine.load_steps = [load]
+    house = houses(upstream(engine=engine))
+    text = "x" * 900
+    before = forecast_s(house, text)
+    task = await begun(house, text)
+    await house.clock.advance(40.0)
+    load.set()
+    await task
+    # Thirty seconds and more, had the load counted.
+    assert forecast_s(house, text) < 4 * before
+
+
+async def test_seconds_of_the_slot_are_told_once_for_a_call(houses: Build) -> None:
+    house, engine, gate = await held(houses)
+    inner = asyncio.Event()
+    engine.embed_steps.append(inner)
+    tasks = [await begun(house, text) for text in ("a", "one", "two", "six", "ten")]
+    gate.set()
+    await settle()
+    await house.clock.advance(8.0)
+    inner.set()
+    await asyncio.gather(*tasks)
+    assert sum(record.service_s for record in house.records) == pytest.approx(8.0)
+    assert all(record.expected_s > 0.0 for record in house.records)

@@ -34,9 +34,8 @@ class OllamaEmbed:
     def parse(self, body: bytes | bytearray) -> EmbedParsed:
         """Raises MalformedRequest, InvalidRequest (with `param`), TooLarge."""
         draft = draft_of(body, EMBED, REQUIRED, limits=self._limits, generation=self._generation)
-        draft.request.setdefault("inputs", ())
         draft.request.setdefault("truncate", True)
-        return EmbedParsed(request=draft.finish_embed(), ignored=draft.ignored)
+        return _parsed(draft)
 
     def reply(self, parsed: EmbedParsed, head: ReplyHead, embeddings: Embeddings) -> bytes:
         more: dict[str, Json] = {}
@@ -67,12 +66,19 @@ class OllamaEmbeddings:
         draft = draft_of(
             body, EMBEDDINGS, REQUIRED, limits=self._limits, generation=self._generation
         )
-        draft.request.setdefault("inputs", ())
-        return EmbedParsed(request=draft.finish_embed(), ignored=draft.ignored)
+        return _parsed(draft)
 
     def reply(self, parsed: EmbedParsed, head: ReplyHead, embeddings: Embeddings) -> bytes:
         vector = embeddings.vectors[0] if embeddings.vectors else ()
         return b'{"embedding":%b}' % embedding.numbers(vector)
+
+
+def _parsed(draft: Draft) -> EmbedParsed:
+    if not draft.request.setdefault("inputs", ()):
+        # No call is made that anything else could be said in.
+        for name in sorted(draft.params - {"model", "input", "prompt"}):
+            draft.ignore(name)
+    return EmbedParsed(request=draft.finish_embed(), ignored=draft.ignored)
 
 
 # --- Parameters with rules of their own ------------------------------------------

@@ -12,7 +12,7 @@ the number of slots: until it starts none of them is idle (Graham 1966).
 
 import bisect
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import attrs
 
@@ -141,19 +141,31 @@ class Agenda:
         return True
 
     def may_go_first(
-        self, ticket: Ticket, cost_s: float, *, slots: int, busy_s: float, now: float
+        self,
+        ticket: Ticket,
+        cost_s: float,
+        *,
+        slots: int,
+        busy_s: float,
+        now: float,
+        beside: Collection[Ticket] = (),
     ) -> bool:
         """Whether those due before `ticket` stay in time when it takes `cost_s` of a slot first.
 
         Only by what is expected: the safety that was left when they were let in is
         there to be used. One that can't be saved any more holds up nobody.
+
+        Args:
+            beside: Others that go with it, in the same `cost_s`.
         """
-        at = self._at(ticket)
+        at = max([self._at(one) or 0 for one in (ticket, *beside)])
         if not at:
             return True
         work_s = busy_s
         for index in range(at):
             entry = self._entries[index]
+            if beside and (entry.ticket is ticket or entry.ticket in beside):
+                continue
             left_s = entry.due_at - now - entry.service_s
             if left_s >= work_s / slots and left_s < (work_s + cost_s) / slots:
                 return False

@@ -41,6 +41,8 @@ class Engine:
         self._held.slots = self.upstream.slots
         if swaps:
             self._held.forget_all()
+        if not chain:
+            return 0  # Vectors, or a load: what slots hold stays there.
         cached = self._held.cached_chars(model, chain)
         self._held.ran(model, chain)
         return cached

@@ -8,7 +8,7 @@ belong to a model on an upstream.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Annotated, Final, Literal
 
 import attrs
@@ -61,15 +61,13 @@ class Work:
     answers: int = 1
 
 
-def together(work: Work, others: Iterable[Work]) -> Work:
-    """Several texts that are read in one go."""
-    for other in others:
-        work = attrs.evolve(
-            work,
-            prompt_chars=work.prompt_chars + other.prompt_chars,
-            messages=work.messages + other.messages,
-        )
-    return work
+def together(works: Sequence[Work]) -> Work:
+    """Several requests whose texts are read in one go."""
+    return attrs.evolve(
+        works[0],
+        prompt_chars=sum(work.prompt_chars for work in works),
+        messages=sum(work.messages for work in works),
+    )
 
 
 @attrs.frozen(kw_only=True)
@@ -167,6 +165,11 @@ class CostModel:
     def load_s(self, upstream: str, model: str) -> float:
         """What it takes to load the model there."""
         return self._paces.get((upstream, model), self._any_pace).loading.each_s
+
+    def confident_of_reading(self, upstream: str, model: str) -> bool:
+        """Whether enough was seen that a refusal to embed may rest on a price."""
+        pace = self._paces.get((upstream, model))
+        return pace is not None and pace.reading.sums.count >= CONFIDENT_AFTER
 
     def confident(self, upstream: str, model: str) -> bool:
         """Whether enough was seen that a refusal may rest on a price."""

@@ -84,14 +84,26 @@ class MicroBatch:
 
     Args:
         tickets: Of requests for embeddings that are alike; the first one's turn it was.
+        now: Tells the time.
         over: Called once, when the slot is not needed any more: with what the engine
             gave for all of them, or None.
+
+    Attributes:
+        call: Stands for the call itself where its members may have come and gone.
+        sent_at: When the engine was asked.
     """
 
     def __init__(
-        self, tickets: Sequence[Ticket], *, over: Callable[["MicroBatch", Embeddings | None], None]
+        self,
+        tickets: Sequence[Ticket],
+        *,
+        now: Callable[[], float],
+        over: Callable[["MicroBatch", Embeddings | None], None],
     ) -> None:
         self.tickets = tuple(tickets)
+        self.call = copy.copy(tickets[0])
+        self.sent_at = 0.0
+        self._now = now
         self._over = over
         self._answers: dict[Ticket, asyncio.Future[Embeddings]] = {}
         self._left: set[Ticket] = set()
@@ -130,6 +142,7 @@ class MicroBatch:
         """One call; one for each of them where the engine refused an input."""
         tickets = list(self._answers)
         requests = [_embed_request(ticket) for ticket in tickets]
+        self.sent_at = self._now()
         try:
             whole = await _embed(backend, join(requests))
         except _ITS_OWN_FAULT as error:
@@ -137,10 +150,11 @@ class MicroBatch:
                 self._tell(tickets[0], error)
                 return None
         except GatewayError as error:
-            for ticket in self._answers:
-                self._tell(ticket, error)
-                error = copy.copy(error)
-                error.shared = True
+            for ticket in tickets:
+                if self._tell(ticket, error):
+                    # It is counted by whom it was told first.
+                    error = copy.copy(error)
+                    error.shared = True
             return None
         else:
             weights = [ticket.prompt_chars for ticket in tickets]
@@ -156,14 +170,16 @@ class MicroBatch:
                 self._tell(ticket, error)
         return None
 
-    def _tell(self, ticket: Ticket, answer: Embeddings | GatewayError) -> None:
+    def _tell(self, ticket: Ticket, answer: Embeddings | GatewayError) -> bool:
+        """Whether it is still there to be told."""
         awaited = self._answers.get(ticket)
         if awaited is None or awaited.done():
-            return  # Left meanwhile.
+            return False
         if isinstance(answer, GatewayError):
             awaited.set_exception(answer)
         else:
             awaited.set_result(answer)
+        return True
 
     def _ended(self, task: asyncio.Task[Embeddings | None]) -> None:
         cause = None if task.cancelled() else task.exception()

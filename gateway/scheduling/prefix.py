@@ -16,6 +16,7 @@ The hashes are Python's own, salted anew for each process: no caller can make
 two prompts look alike, and a chain means nothing outside of this process.
 """
 
+import itertools
 from array import array
 from collections.abc import Set
 from typing import Final
@@ -51,6 +52,9 @@ SIMILARITY_MIN: Final = 0.1
 
 llama.cpp's --slot-prompt-similarity, by default (ggml-org/llama.cpp #15913).
 """
+
+_ALONE: Final = "a list of prompts"
+_numbers: Final = itertools.count()
 
 _IMAGE_ENDS_CHARS: Final = 1024
 _NO_MARKS: Final[Set[int]] = frozenset()
@@ -90,7 +94,7 @@ def chain_of(request: GenerateRequest) -> Chain:
     elif request.prompts:
         # In the end the slot holds only the last of them. So one mark that no other request
         # has: not even the same list is taken to be there already.
-        marks.append((sum(map(_chars, request.prompts)), hash(id(request))))
+        marks.append((sum(map(_chars, request.prompts)), hash((_ALONE, next(_numbers)))))
     return tuple(marks)
 
 

@@ -107,7 +107,7 @@ class Prospects:
         ever = (
             own_s + load_s <= whole_s
             or not self._settings.deadlines
-            or not self._confident(lane.upstreams[0], ticket.model, now)
+            or not self._confident(lane.upstreams[0], ticket, now)
         )
         if not len(lane.agenda) and lane.free:
             # Nobody waits: a slot that stays free for who may come back serves nobody. And
@@ -240,7 +240,7 @@ class Prospects:
         if ticket.request.stream:
             ticket.due_at += ticket.cost.decode_s
 
-    def _confident(self, upstream: Upstream, model: str, now: float) -> bool:
+    def _confident(self, upstream: Upstream, ticket: Ticket, now: float) -> bool:
         """Whether a price is sure enough to say never.
 
         One that nothing has confirmed for long is not: who refuses everybody learns
@@ -248,4 +248,7 @@ class Prospects:
         """
         if STALE_S < now - self._state.engine(upstream).observed_at < math.inf:
             return False
-        return self._state.costs.confident(upstream.name, upstream.named(model))
+        name = upstream.named(ticket.model)
+        if isinstance(ticket.request, EmbedRequest):
+            return self._state.costs.confident_of_reading(upstream.name, name)
+        return self._state.costs.confident(upstream.name, name)

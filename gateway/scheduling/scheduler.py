@@ -9,7 +9,7 @@ The rules decide, as long as the plan by due times stays possible.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from gateway.config.schema import Scheduling
@@ -20,6 +20,7 @@ from gateway.pool.upstream import Upstream
 from gateway.scheduling.choice import Choice
 from gateway.scheduling.estimate import CostModel, together
 from gateway.scheduling.fairness import Accounts
+from gateway.scheduling.microbatch import BatchBounds, companions
 from gateway.scheduling.order import Order, Policy
 from gateway.scheduling.prefix import chain_of
 from gateway.scheduling.prospects import Outlook, Prospects, Turn
@@ -123,14 +124,15 @@ class Scheduler:
         return self._settings.deadlines and now + ticket.cost.prefill_s / 2 > ticket.deadline_at
 
     def started(
-        self, ticket: Ticket, upstream: Upstream, now: float, companions: Sequence[Ticket] = ()
+        self, ticket: Ticket, upstream: Upstream, now: float, members: Sequence[Ticket] = ()
     ) -> None:
         """It has got a slot of this upstream, which counts as busy already.
 
         Args:
-            companions: Others that are computed in the same slot, in the same call.
+            members: Those who are computed in one call, where `ticket` is that call's own:
+                any of them may be gone, and even be back, while the call goes on.
         """
-        members = (ticket, *companions)
+        members = members or (ticket,)
         for member in members:
             if not self._state.plan.remove(member):
                 self._state.accounts.arrived(member.flow, member.caller.weight, now)
@@ -143,9 +145,9 @@ class Scheduler:
         concurrency = max(1, upstream.in_flight)
         work = self._state.work(ticket, cached)
         cost = ticket.cost
-        if companions:
-            work = together(work, [self._state.work(member, 0) for member in companions])
-        if companions or ticket.priced_for != (upstream.name, cached, concurrency):
+        if len(members) > 1:
+            work = together([self._state.work(member, 0) for member in members])
+        if len(members) > 1 or ticket.priced_for != (upstream.name, cached, concurrency):
             cost = self._state.costs.price(upstream.name, name, work, concurrency=concurrency)
         running = self._state.running[ticket] = Running(
             upstream=upstream,
@@ -199,8 +201,43 @@ class Scheduler:
             )
             self._review_slots(now)
 
-    def embedded(self, ticket: Ticket, embeddings: Embeddings, now: float) -> None:
-        """The call in its slot has given all vectors: learn from how long it took."""
+    def companions(
+        self,
+        ticket: Ticket,
+        upstream: Upstream,
+        waiting: Iterable[Ticket],
+        bounds: BatchBounds,
+        now: float,
+    ) -> list[Ticket]:
+        """Who comes along in the call of the one whose turn it is, with nobody else too late."""
+        found = companions(ticket, waiting, bounds, now)
+        if not found or not self._settings.deadlines:
+            return found
+        lane = self._state.plan.lane(ticket)
+        busy_s, _ = self._state.left(lane, now)
+        name = upstream.named(ticket.model)
+        works = [self._state.work(member, 0) for member in (ticket, *found)]
+        while found:
+            cost = self._state.costs.price(
+                upstream.name,
+                name,
+                together(works),
+                concurrency=max(1, min(upstream.in_flight + 1, upstream.sure_slots)),
+            )
+            # Nobody has to come along: so here an estimate may also be wrong.
+            cost_s = cost.service_s + self._settings.safety * cost.spread_s
+            if lane.agenda.may_go_first(
+                ticket, cost_s, slots=lane.slots, busy_s=busy_s, now=now, beside=found
+            ):
+                break
+            found.pop()
+            works.pop()
+        return found
+
+    def embedded(
+        self, ticket: Ticket, embeddings: Embeddings, *, sent_at: float, now: float
+    ) -> None:
+        """The call in its slot has given all vectors: learn from how long the engine took."""
         running = self._state.running[ticket]
         upstream, load_s = running.upstream, embeddings.load_s or 0.0
         upstream.ran(ticket.model, embeddings.load_s)
@@ -210,7 +247,7 @@ class Scheduler:
             running.model,
             running.work,
             tokens=embeddings.prompt_tokens,
-            seen_s=max(now - running.started_at - load_s, 0.0),
+            seen_s=max(now - sent_at - load_s, 0.0),
         )
 
     def ended(self, ticket: Ticket, now: float) -> None:

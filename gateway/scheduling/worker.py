@@ -20,7 +20,7 @@ from gateway.core.messages import Embeddings, EmbedRequest
 from gateway.core.ticket import Ticket
 from gateway.pool.pool import Pool
 from gateway.pool.upstream import Upstream
-from gateway.scheduling.microbatch import BatchBounds, MicroBatch, companions
+from gateway.scheduling.microbatch import BatchBounds, MicroBatch
 from gateway.scheduling.queue import RequestQueue, Waiting
 from gateway.scheduling.scheduler import Scheduler
 
@@ -122,19 +122,26 @@ class BatchingWorker:
 
     def _start(self, ticket: Ticket, upstream: Upstream, companions: Sequence[Ticket] = ()) -> None:
         upstream.take()
-        self._scheduler.started(ticket, upstream, self._clock.now(), companions)
         if isinstance(ticket.request, EmbedRequest):
             self._begin_batch((ticket, *companions), upstream)
+        else:
+            self._scheduler.started(ticket, upstream, self._clock.now())
 
     def _begin_batch(self, tickets: Sequence[Ticket], upstream: Upstream) -> None:
-        def over(batch: MicroBatch, whole: Embeddings | None) -> None:
-            ticket = tickets[0]
-            self._running.discard(batch)
-            if whole is not None:
-                self._scheduler.embedded(ticket, whole, self._clock.now())
-            self._free(ticket, upstream)
+        clock = self._clock
 
-        batch = MicroBatch(tickets, over=over)
+        def over(batch: MicroBatch, whole: Embeddings | None) -> None:
+            self._running.discard(batch)
+            try:
+                if whole is not None:
+                    self._scheduler.embedded(
+                        batch.call, whole, sent_at=batch.sent_at, now=clock.now()
+                    )
+            finally:
+                self._free(batch.call, upstream)
+
+        batch = MicroBatch(tickets, now=clock.now, over=over)
+        self._scheduler.started(batch.call, upstream, clock.now(), tickets)
         # Held here too, since a call may outlive all who wanted it for a moment.
         self._running.add(batch)
         self._batches.update(dict.fromkeys(tickets, batch))
@@ -180,8 +187,10 @@ class BatchingWorker:
             for item in self._queue.live()
             if upstream.name not in item.ticket.tried
         }
-        now = self._clock.now()
-        return [items[other] for other in companions(ticket, items, self._batch_bounds, now)]
+        found = self._scheduler.companions(
+            ticket, upstream, items, self._batch_bounds, self._clock.now()
+        )
+        return [items[other] for other in found]
 
     def _review(self) -> None:
         """Upstreams came or went: fail at once whom nobody can serve, and look for free slots."""

@@ -9,7 +9,6 @@ from gateway.dialects.base import E, EmbedDialect
 from gateway.story import Answer
 from gateway.web.intake import Intake, is_dry_run
 
-
 WRITTEN_IN_A_THREAD_NUMBERS: Final = 100_000
 """More would hold up everybody else while they are written."""
 

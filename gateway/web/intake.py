@@ -174,4 +174,4 @@ def is_dry_run(web_request: web.Request) -> bool:
 
 
 def _read(dialect: Reads[S], body: bytes | bytearray) -> tuple[S, bytes]:
-    return dialect.parse(body), fingerprint_of(body)
+    return dialect.parse(body), fingerprint_of(body, type(dialect).__name__.encode())

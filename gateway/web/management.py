@@ -26,6 +26,7 @@ from gateway.core.errors import (
     Overloaded,
     RequestTimeout,
     ShuttingDown,
+    UnsupportedContentEncoding,
 )
 from gateway.core.ticket import ANONYMOUS
 from gateway.dialects import fields, ollama_errors
@@ -91,7 +92,7 @@ class Management:
         upstream = self._upstream(web_request)
         with self._intake.share() as share:
             body = bytes(await self._intake.body(web_request, share))
-            async with self._turn():
+            async with self._turn(TURN_WAIT_S):
                 return await self._pass(web_request, upstream, body)
 
     async def find_blob(self, web_request: web.Request) -> web.StreamResponse:
@@ -104,9 +105,12 @@ class Management:
         _DIGEST(web_request.match_info["digest"], "digest")
         upstream = self._upstream(web_request)
         refusal = check_body_head(web_request.headers, _BYTES_UNBOUNDED)
+        if refusal is None and hdrs.CONTENT_ENCODING in web_request.headers:
+            refusal = UnsupportedContentEncoding("A file is sent as it is, not compressed.")
         if refusal is not None:
             raise refusal
-        async with self._turn():
+        # The files of one model come all at once, and a refused one fails them all.
+        async with self._turn(SILENCE_S):
             continue_if_expected(web_request)
             return await self._pass(web_request, upstream, web_request.content)
 
@@ -137,10 +141,10 @@ class Management:
         return ollamas[name]
 
     @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
+    async def _turn(self, wait_s: float) -> AsyncIterator[None]:
         """Raises Overloaded when too many others go on for too long."""
         try:
-            async with self._clock.timeout_at(self._clock.now() + TURN_WAIT_S):
+            async with self._clock.timeout_at(self._clock.now() + wait_s):
                 await self._turns.acquire()
         except TimeoutError:
             raise Overloaded(

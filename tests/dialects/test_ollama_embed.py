@@ -127,3 +127,11 @@ def test_the_older_way_has_one_vector() -> None:
     told = EMBEDDINGS.reply(parsed, HEAD, Embeddings([[0.25, 0.1]], prompt_tokens=1))
     assert json.loads(told) == {"embedding": [0.25, 0.1]}
     assert json.loads(EMBEDDINGS.reply(parsed, HEAD, Embeddings([]))) == {"embedding": []}
+
+
+def test_what_is_said_beside_no_text_at_all_is_named() -> None:
+    assert parse(EMBED, input=[], keep_alive=0, dimensions=4).ignored == (
+        "dimensions",
+        "keep_alive",
+    )
+    assert parse(EMBEDDINGS, keep_alive="5m").ignored == ("keep_alive",)

@@ -51,3 +51,10 @@ def test_the_number_of_slots_is_learned_only_where_it_is_not_given() -> None:
     open_ended.slots_max = 4
     assert Engine(given).learner is None
     assert Engine(open_ended).learner is not None
+
+
+def test_what_has_no_prompt_leaves_what_is_held() -> None:
+    engine = Engine(upstream())
+    engine.took("m", CHAIN, swaps=False)
+    assert engine.took("m", (), swaps=False) == 0
+    assert engine.cached_chars("m", CHAIN) == 200

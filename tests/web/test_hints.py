@@ -162,3 +162,5 @@ def test_the_same_body_is_known_again_however_it_came() -> None:
     assert fingerprint_of(b"{}") == fingerprint_of(bytearray(b"{}"))
     assert fingerprint_of(b"{}") != fingerprint_of(b"{ }")
     assert len(fingerprint_of(b"x" * 100_000)) == 16
+    # The same bytes ask for something else in another API.
+    assert fingerprint_of(b"{}", b"OpenAIChat") != fingerprint_of(b"{}", b"OllamaGenerate")

@@ -152,6 +152,17 @@ async def test_a_file_that_is_there_is_not_read(engine: ManagedOllama) -> None:
         assert (await client.some()).status == 200
 
 
+async def test_a_file_that_is_compressed_is_refused(engine: ManagedOllama) -> None:
+    async with serving(engine) as house:
+        client = await house.send(
+            f"POST /api/blobs/{DIGEST} HTTP/1.1\r\nHost: localhost\r\n"
+            f"Content-Encoding: gzip\r\nContent-Length: {len(FILE)}\r\n\r\n".encode()
+            + FILE
+        )
+        assert (await client.some()).status == 415
+    assert engine.blobs == {}
+
+
 @pytest.mark.parametrize("digest", ["sha256:abc", "md5:" + "0" * 64, "..%2f..%2fetc"])
 async def test_what_is_no_digest_goes_nowhere(engine: ManagedOllama, digest: str) -> None:
     async with serving(engine) as house:

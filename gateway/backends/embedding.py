@@ -14,12 +14,15 @@ from typing import Final
 
 import attrs
 
-from gateway.core.errors import BackendRefusedRequest, UpstreamBadResponse
+from gateway.core.errors import BackendRefusedRequest, InvalidRequest, UpstreamBadResponse
 from gateway.core.messages import Embeddings, EmbedRequest, Vector
 
 ITEMS_MAX: Final = 128
 CHARS_MAX: Final = 32_768
 """Of one call: a minute of a slow processor's work."""
+
+NUMBERS_MAX: Final = 4_000_000
+"""Of all vectors of one request: 130 MB as Python keeps them. 2,048 of 1,536 are less."""
 
 _TOKEN_CHARS: Final = 4
 
@@ -45,7 +48,7 @@ async def in_calls(
         size_max: Of all inputs of a call; a larger one is a call by itself.
 
     Raises:
-        As `call`.
+        As `call`; InvalidRequest when there would be more than NUMBERS_MAX numbers.
     """
     vectors: list[Vector] = []
     prompt_tokens = 0
@@ -53,6 +56,13 @@ async def in_calls(
     for part in calls(request, size, size_max):
         embeddings = await call(part)
         vectors += embeddings.vectors
+        dimensions = max(map(len, embeddings.vectors), default=0)
+        if dimensions * len(request.inputs) > NUMBERS_MAX:
+            raise InvalidRequest(
+                f"This model's vectors have {dimensions} dimensions: send at most"
+                f" {NUMBERS_MAX // dimensions} inputs at once.",
+                param="input",
+            )
         prompt_tokens += embeddings.prompt_tokens
         if load_s is None:  # What a later one waits for is not the model.
             load_s = embeddings.load_s

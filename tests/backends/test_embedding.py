@@ -7,8 +7,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.backends.embedding import CHARS_MAX, ITEMS_MAX, calls, check, from_base64, in_calls
-from gateway.core.errors import BackendRefusedRequest, ContextLengthExceeded, UpstreamBadResponse
+from gateway.backends.embedding import (
+    CHARS_MAX,
+    ITEMS_MAX,
+    NUMBERS_MAX,
+    calls,
+    check,
+    from_base64,
+    in_calls,
+)
+from gateway.core.errors import (
+    BackendRefusedRequest,
+    ContextLengthExceeded,
+    InvalidRequest,
+    UpstreamBadResponse,
+)
 from gateway.core.messages import Embeddings, EmbedRequest
 
 TOKENS = st.lists(st.integers(0, 9), min_size=1, max_size=9).map(tuple)
@@ -30,6 +43,19 @@ def test_all_inputs_are_embedded_once_and_in_order(inputs: tuple[str | tuple[int
         assert 1 <= len(part.inputs) <= ITEMS_MAX
         assert len(set(map(type, part.inputs))) == 1
         assert (part.dimensions, part.truncate) == (3, True)
+
+
+async def test_more_numbers_than_fit_are_refused_after_the_first_call() -> None:
+    asked: list[int] = []
+
+    async def call(part: EmbedRequest) -> Embeddings:
+        asked.append(len(part.inputs))
+        return Embeddings([[0.5] * 4096 for _ in part.inputs])
+
+    with pytest.raises(InvalidRequest, match=f"at most {NUMBERS_MAX // 4096} inputs") as error:
+        await in_calls(request(*["x"] * 1024), call)
+    assert error.value.param == "input"
+    assert asked == [ITEMS_MAX]
 
 
 def test_a_call_is_no_longer_than_an_engine_may_be_silent() -> None:

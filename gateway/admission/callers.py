@@ -43,7 +43,8 @@ class Callers:
         """
         if not self._callers:
             return self._anonymous
-        presented = [_bearer(value) for value in authorization] + list(x_api_key)
+        # SDKs send an empty one beside the key that was set.
+        presented = [*filter(None, map(_bearer, authorization)), *filter(None, x_api_key)]
         # Two credentials that differ: which one a proxy before us has checked is
         # anybody's guess. An empty one never fits, and costs the same to refuse.
         token = presented[0] if len(set(presented)) == 1 else ""

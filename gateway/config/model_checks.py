@@ -9,7 +9,7 @@ from gateway.config.keys import Key, dotted, quoted
 from gateway.config.mistakes import Mistake
 from gateway.config.schema import Config, ModelSettings
 
-STOPS_MAX: Final = 4
+STOPS_MAX: Final = 32
 STOP_CHARACTERS_MAX: Final = 256
 
 _NAME: Final = re.compile(r"[!-~]{1,256}")

@@ -155,6 +155,8 @@ class Scheduling:
         "x-conversation-id",
         "x-session-affinity",
         "x-claude-code-session-id",
+        "session-id",
+        "session_id",
     )
     """Headers that name a conversation."""
 
@@ -249,7 +251,7 @@ class Limits:
     tools_bytes_max: int = attrs.field(default=256 * 1024, validator=_positive)
     """All tool schemas of one request."""
 
-    images_max: int = attrs.field(default=4, validator=_not_negative)
+    images_max: int = attrs.field(default=32, validator=_not_negative)
     """Images in one request."""
 
     image_bytes_max: int = attrs.field(default=5 * MIB, validator=_positive)

@@ -19,7 +19,6 @@ from gateway.core.errors import InvalidRequest
 from gateway.core.jsonio import Json
 from gateway.core.messages import ImagePart, Message, Part, Role, TextPart, ToolCall
 from gateway.dialects import fields, images
-from gateway.dialects.anthropic_tools import TOOL_NAME
 from gateway.dialects.draft import Draft
 
 ID: Final = fields.text(1, 256)
@@ -172,7 +171,7 @@ def _tool_use(draft: Draft, turn: Turn, block: dict[str, Json], path: str) -> No
     turn.calls.append(
         ToolCall(
             id=ID(block.get("id"), f"{path}.id"),
-            name=TOOL_NAME(block.get("name"), f"{path}.name"),
+            name=fields.called_name(block.get("name"), f"{path}.name"),
             arguments=jsonio.dumps_text(fields.obj(block.get("input"), f"{path}.input")),
         )
     )

@@ -108,9 +108,14 @@ class Draft:
             **self.request,
         )
 
-    def finish(self) -> GenerateRequest:
-        """The request. `model` and its prompt must have been read."""
-        wanted = self._max_tokens or self.generation.max_tokens_default
+    def finish(self, *, unlimited: int | None = None) -> GenerateRequest:
+        """The request. `model` and its prompt must have been read.
+
+        Args:
+            unlimited: Tokens of an answer where the caller has set no limit; None:
+                the configured default.
+        """
+        wanted = self._max_tokens or unlimited or self.generation.max_tokens_default
         return GenerateRequest(
             sampling=Sampling(**self.sampling) if self.sampling else _MODELS_OWN,
             max_tokens=min(wanted, self.generation.max_tokens_max),

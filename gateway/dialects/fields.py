@@ -210,6 +210,9 @@ tool_name: Final = matching(
     r"[A-Za-z0-9_.-]+", NAME_CHARS_MAX, "1 to 64 letters, digits, '_', '.' or '-'"
 )
 
+called_name: Final = text(0, 256)
+"""The name in an earlier call: a model may have made it up, and the client says it again."""
+
 # A name, never a path or an address: `..`, `//` and a leading `/` lead elsewhere.
 model_name: Final = matching(
     r"(?!.*(?:\.\.|//))[A-Za-z0-9@][A-Za-z0-9._/:@+-]*",

@@ -126,7 +126,7 @@ def _tool_call(draft: Draft, value: Json, path: str, calls: _Calls) -> ToolCall:
     arguments = fields.optional(function, "arguments", path, fields.obj) or {}
     return calls.begin(
         id,
-        fields.tool_name(function.get("name"), f"{path}.name"),
+        fields.called_name(function.get("name"), f"{path}.name"),
         jsonio.dumps_text(arguments),
     )
 

@@ -180,7 +180,7 @@ def _call(value: Json, path: str) -> ToolCall:
 
 def _function(value: Json, path: str) -> tuple[str, str]:
     function = fields.obj(value, path)
-    name = fields.tool_name(function.get("name"), f"{path}.name")
+    name = fields.called_name(function.get("name"), f"{path}.name")
     arguments = function.get("arguments")
     if not isinstance(arguments, str):
         raise fields.invalid(f"{path}.arguments", "a string that holds a JSON object")

@@ -82,6 +82,11 @@ def _response_format(draft: Draft, value: Json, path: str) -> Fate:
     """Reads what the answer must be: any text, some JSON object, or JSON that fits a schema."""
     form = fields.obj(value, path)
     match _FORMAT_TYPE(form.get("type"), f"{path}.type"):
+        case "json_object" if form.get("schema") is not None:
+            # As llama.cpp and others have it.
+            where = f"{path}.schema"
+            check_size(draft, form["schema"], where)
+            draft.request["output_format"] = JsonSchema(fields.obj(form["schema"], where))
         case "json_object":
             draft.request["output_format"] = JsonObject()
         case "json_schema":

@@ -57,6 +57,15 @@ SCHEMA: Final[dict[str, Json]] = {
 ENVELOPE: Final = Envelope(body, SCHEMA)
 
 
+def _as_openai(error: GatewayError) -> int:
+    return 400 if error.status == 422 else error.status
+
+
+AS_OPENAI: Final = Envelope(body, SCHEMA, _as_openai)
+"""With OpenAI's own status for a body that does not fit, and not the predecessor's: coding
+agents send again whatever was refused with another."""
+
+
 def _type(status: int) -> str:
     if status in _TYPES:
         return _TYPES[status]

@@ -81,7 +81,9 @@ class OpenAIResponses:
             body, PARAMETERS, _REQUIRED, limits=self._limits, generation=self._generation
         )
         settle_tools(draft)
-        request = draft.finish()
+        # Agents set no limit, and take an answer that was cut for a broken one: they
+        # would ask for the same again and again.
+        request = draft.finish(unlimited=self._generation.max_tokens_max)
         return ResponsesParsed(
             request=request,
             ignored=draft.ignored,

@@ -245,7 +245,7 @@ def _call_id(item: dict[str, Json], path: str) -> str:
 
 
 def _called(item: dict[str, Json], path: str) -> str:
-    name = NAME(item.get("name"), f"{path}.name")
+    name = fields.called_name(item.get("name"), f"{path}.name")
     return function_name(name, fields.optional(item, "namespace", path, NAME))
 
 
@@ -299,7 +299,7 @@ def _an_item(*kinds: str | None, **members: Mapping[str, Json]) -> Json:
     }
 
 
-_CALLED: Final = {"call_id": _ID.schema, "name": NAME.schema}
+_CALLED: Final = {"call_id": _ID.schema, "name": fields.called_name.schema}
 
 INPUT_ITEMS: Final = Parameter(
     _input,

@@ -21,7 +21,9 @@ from gateway.dialects.draft import (
     walk,
 )
 
-STOPS_MAX: Final = 4
+STOPS_MAX: Final = 32
+"""OpenAI takes 4; editors that complete code send a dozen, and engines take them."""
+
 STOP_CHARS_MAX: Final = 256
 KEEP_ALIVE_S_MAX: Final = 24 * 3600
 

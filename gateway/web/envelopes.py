@@ -7,6 +7,7 @@ from gateway.dialects.base import Envelope
 
 _BY_PREFIX: Final[tuple[tuple[str, Envelope], ...]] = (
     ("/v1/messages", anthropic_errors.ENVELOPE),
+    ("/v1/responses", openai_errors.AS_OPENAI),
     ("/api/", ollama_errors.ENVELOPE),
 )
 """The first prefix of a path that fits; OpenAI's where none does."""

@@ -61,6 +61,13 @@ def test_anything_else_is_refused_with_one_and_the_same_sentence(
     assert caught.value.message == usual.value.message
 
 
+def test_an_empty_credential_beside_the_key_says_nothing(callers: Callers) -> None:
+    """SDKs send one for the variable that was not set."""
+    name = callers.identify([f"Bearer {KEY}"], []).name
+    assert callers.identify([f"Bearer {KEY}"], [""]).name == name
+    assert callers.identify(["Bearer "], [KEY]).name == name
+
+
 def test_two_credentials_that_differ_are_refused_even_if_one_is_right(callers: Callers) -> None:
     with pytest.raises(Unauthorized):
         callers.identify([f"Bearer {KEY}"], [OTHER])

@@ -80,7 +80,7 @@ def test_an_image_comes_with_the_request_or_not_at_all(source: Any) -> None:
 def test_images_are_bounded_in_size_and_number() -> None:
     with pytest.raises(TooLarge):
         parse(messages=[user(image(base64.b64encode(bytes(200)).decode()))])
-    assert refusal(messages=[user(*[image()] * 5)]).param == "messages[0].content[4].source"
+    assert refusal(messages=[user(*[image()] * 33)]).param == "messages[0].content[32].source"
 
 
 def test_a_document_of_text_is_read_with_its_title() -> None:
@@ -167,7 +167,7 @@ def test_arguments_are_written_as_the_model_would() -> None:
     [
         ({"type": "tool_use", "name": "f", "input": {}}, "id"),
         ({"type": "tool_use", "id": "t", "input": {}}, "name"),
-        ({"type": "tool_use", "id": "t", "name": "f g", "input": {}}, "name"),
+        ({"type": "tool_use", "id": "t", "name": "f" * 257, "input": {}}, "name"),
         ({"type": "tool_use", "id": "t", "name": "f", "input": "{}"}, "input"),
         ({"type": "tool_result", "content": "x"}, "tool_use_id"),
         (tool_result("t", 1), "content"),

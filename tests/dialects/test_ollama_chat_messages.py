@@ -72,7 +72,7 @@ def test_what_is_no_image_is_refused(image: object) -> None:
 
 
 def test_images_are_bounded_in_number_and_size() -> None:
-    many = [{"role": "user", "images": [PIXEL] * 2}] * 3
+    many = [{"role": "user", "images": [PIXEL] * 16}] * 3
     assert refusal(*many).param == "messages[2].images"
     dialect = OllamaChat(attrs.evolve(LIMITS, image_bytes_max=10), Generation())
     body = {"model": "m", "messages": [{"role": "user", "images": [PIXEL]}]}

@@ -25,7 +25,7 @@ def test_images_come_with_the_prompt() -> None:
     (turn,) = generate("What?", images=[PIXEL]).request.messages
     assert turn.content == (TextPart("What?"), ImagePart(PIXEL, "image/png"))
     assert refusal(images=["x"]).param == "images[0]"
-    assert refusal(images=[PIXEL] * 5).param == "images"
+    assert refusal(images=[PIXEL] * 33).param == "images"
 
 
 def test_a_raw_prompt_is_continued_as_it_stands() -> None:

@@ -472,7 +472,7 @@ def test_a_refusal_is_the_content_of_its_turn() -> None:
             "messages[0].tool_calls[0].function",
         ),
         (
-            [{"role": "assistant", "tool_calls": [{"id": "x", "function": {"name": "a b"}}]}],
+            [{"role": "assistant", "tool_calls": [{"id": "x", "function": {"name": 7}}]}],
             "messages[0].tool_calls[0].function.name",
         ),
         (
@@ -526,7 +526,7 @@ def test_a_message_that_does_not_fit_is_refused_with_its_path(messages: Any, par
         ("stop", 7),
         ("stop", ""),
         ("stop", "x" * 257),
-        ("stop", ["x"] * 5),
+        ("stop", ["x"] * 33),
         ("stop", ["x"] * 10_000),
         ("logit_bias", []),
         ("logit_bias", {str(token): 1 for token in range(1025)}),
@@ -691,9 +691,11 @@ def test_an_image_of_the_bound_passes_and_a_larger_one_does_not() -> None:
 
 
 def test_images_of_all_messages_together_are_bounded() -> None:
-    assert len(asked(messages=with_image(data_url()) * 4).messages) == 4
-    error = refusal(messages=with_image(data_url()) * 5)
-    assert error.param == "messages[4].content[1].image_url"
+    part = {"type": "image_url", "image_url": {"url": data_url()}}
+    half = {"role": "user", "content": [part] * 16}
+    assert len(asked(messages=[half, half]).messages) == 2
+    error = refusal(messages=[half, half, {"role": "user", "content": [part]}])
+    assert error.param == "messages[2].content[0].image_url"
 
 
 def test_an_image_is_an_object_with_a_url() -> None:
@@ -881,3 +883,19 @@ def test_a_turn_that_only_looks_plain_is_refused_as_any_other(turn: dict[str, ob
         parse(messages=[{"role": "user", "content": "x"}, turn])
     assert caught.value.param is not None
     assert caught.value.param.startswith("messages[1]")
+
+
+def test_what_a_model_made_up_may_be_said_again() -> None:
+    """A client repeats the call with the error that it got; refusing it would end the talk."""
+    call = {"id": "x", "type": "function", "function": {"name": "web:search <x>", "arguments": ""}}
+    (turn,) = asked(messages=[{"role": "assistant", "tool_calls": [call]}]).messages
+    assert turn.tool_calls[0].name == "web:search <x>"
+
+
+def test_a_json_object_may_come_with_its_schema() -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
+    wanted = asked(response_format={"type": "json_object", "schema": schema}).output_format
+    assert wanted == JsonSchema(schema)
+    assert refusal(response_format={"type": "json_object", "schema": 7}).param == (
+        "response_format.schema"
+    )

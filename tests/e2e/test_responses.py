@@ -250,7 +250,7 @@ async def test_openai_python_raises_when_a_stream_breaks(engine: ScriptedOllama)
 
 async def test_openai_python_raises_what_is_refused() -> None:
     async with opened() as house, client_of(house) as client:
-        with pytest.raises(openai.UnprocessableEntityError) as stateful:
+        with pytest.raises(openai.BadRequestError) as stateful:
             await client.responses.create(model="default", input="x", previous_response_id="resp_1")
         assert stateful.value.param == "previous_response_id"
         with pytest.raises(openai.NotFoundError):

@@ -233,7 +233,7 @@ _CONTENT: Final[dict[str, Json]] = {
 _FUNCTION: Final = {
     "type": "object",
     "required": ["name", "arguments"],
-    "properties": {"name": fields.tool_name.schema, "arguments": _TEXT.schema},
+    "properties": {"name": fields.called_name.schema, "arguments": _TEXT.schema},
 }
 _TOOL_CALLS: Final = {
     "type": "array",

@@ -67,6 +67,15 @@ def require_manager(caller: Caller) -> None:
         )
 
 
+def require_admin(caller: Caller) -> None:
+    """Raises NotPermitted when the daemon is not this caller's to look into."""
+    if not caller.admin:
+        raise NotPermitted(
+            "This is for the operator: ask from the gateway's own machine, or with a key of which"
+            " [callers.NAME] of the configuration says `admin = true`."
+        )
+
+
 def _bearer(value: str) -> str:
     scheme, _, token = value.partition(" ")
     return token.strip(" ") if scheme.lower() == "bearer" else ""

@@ -3,7 +3,7 @@
 from typing import Final
 
 from gateway.config.schema import CallerSettings, Config, ModelSettings
-from gateway.core.ticket import ANONYMOUS, Caller, Priority
+from gateway.core.ticket import ANONYMOUS, Caller, CallerLimits, Priority
 
 DEFAULT_CALLER: Final = "default"
 """The name that auth.api_key has in logs and metrics."""
@@ -68,4 +68,13 @@ def _caller(name: str, settings: CallerSettings) -> Caller:
         weight=settings.weight,
         user_header=settings.user_header,
         manage_models=settings.manage_models,
+        admin=settings.admin,
+        models=frozenset(settings.models),
+        limits=CallerLimits(
+            requests_per_minute=settings.requests_per_minute,
+            tokens_per_minute=settings.tokens_per_minute,
+            tokens_per_day=settings.tokens_per_day,
+            requests_at_once=settings.requests_at_once,
+            max_tokens=settings.max_tokens,
+        ),
     )

@@ -50,6 +50,9 @@ class Server:
     metrics_public: bool = False
     """Serve /metrics, /ready, /docs, /openapi.json without a key to all (loopback always may)."""
 
+    local_admin: bool = True
+    """Whoever is on this machine may do what a key with `admin` may; no proxy's clients."""
+
     shutdown_grace_seconds: float = attrs.field(default=30.0, validator=_positive_s)
     """After SIGTERM: how long what was accepted may take to end."""
 
@@ -189,6 +192,27 @@ class CallerSettings:
 
     manage_models: bool = False
     """May pull, push, create, copy, delete and unload Ollama's models."""
+
+    admin: bool = False
+    """May see everybody's requests and usage, reload the configuration, load and unload models."""
+
+    models: tuple[str, ...] = ()
+    """The models that it may ask for, as it names them; empty: all."""
+
+    requests_per_minute: int = attrs.field(default=0, validator=_not_negative)
+    """Requests that it may send in a minute; 0: no limit, as for the four below."""
+
+    tokens_per_minute: int = attrs.field(default=0, validator=_not_negative)
+    """Tokens of its prompts and answers in a minute."""
+
+    tokens_per_day: int = attrs.field(default=0, validator=_not_negative)
+    """Tokens of its prompts and answers in a day of UTC."""
+
+    requests_at_once: int = attrs.field(default=0, validator=_not_negative)
+    """Requests that run and wait at the same time."""
+
+    max_tokens: int = attrs.field(default=0, validator=_not_negative)
+    """Tokens of any answer; a larger wish is cut to this."""
 
 
 @attrs.frozen(kw_only=True)

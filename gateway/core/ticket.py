@@ -17,6 +17,28 @@ class Priority(enum.IntEnum):
     BATCH = 2
 
 
+@attrs.frozen(kw_only=True)
+class CallerLimits:
+    """How much one caller may ask for; 0: as much as it likes.
+
+    Attributes:
+        requests_per_minute: Requests that are begun.
+        tokens_per_minute: Of prompts and answers, as the engine counts them.
+        tokens_per_day: The same, in a day of UTC.
+        requests_at_once: Requests that run or wait.
+        max_tokens: Of one answer.
+    """
+
+    requests_per_minute: int = 0
+    tokens_per_minute: int = 0
+    tokens_per_day: int = 0
+    requests_at_once: int = 0
+    max_tokens: int = 0
+
+
+NO_LIMITS: Final = CallerLimits()
+
+
 @attrs.frozen
 class Caller:
     """Who holds an API key.
@@ -31,6 +53,9 @@ class Caller:
             a share of its own. Empty: its word is not taken.
         manage_models: Whether it may change which models there are, and put them
             out of memory.
+        admin: Whether it may see what others do, and change how the daemon runs.
+        models: Which it may ask for, in its own words; empty: all.
+        limits: How much it may ask for.
     """
 
     name: str
@@ -39,6 +64,9 @@ class Caller:
     weight: float = 1.0
     user_header: str = ""
     manage_models: bool = False
+    admin: bool = False
+    models: frozenset[str] = frozenset()
+    limits: CallerLimits = NO_LIMITS
 
 
 ANONYMOUS: Final = Caller(name="anonymous")

@@ -16,6 +16,7 @@ from aiohttp import web
 from gateway import __version__
 from gateway.config.effective import api_keys, bind_address
 from gateway.config.schema import Config
+from gateway.core import exit_codes
 from gateway.core.clock import LoopClock
 from gateway.core.errors import ShuttingDown
 from gateway.daemon import process
@@ -25,11 +26,6 @@ from gateway.telemetry import logs as telemetry_logs
 from gateway.web.server import GatewayRunner
 
 log = logging.getLogger("gateway")
-
-EX_OK: Final = 0
-EX_FORCED: Final = 1
-EX_UNAVAILABLE: Final = 69
-EX_SOFTWARE: Final = 70
 
 SAME_SIGNAL_S: Final = 0.5
 """A terminal and a supervisor may both pass on one Ctrl-C: that is one signal."""
@@ -53,7 +49,7 @@ def serve(config: Config, config_path: Path | None) -> int:
     except BaseExceptionGroup:
         # A service manager starts it anew; limping on would only look alive.
         log.exception("a part of the daemon died")
-        return EX_SOFTWARE
+        return exit_codes.SOFTWARE
     finally:
         logs.close()
 
@@ -75,7 +71,7 @@ async def _serve(config: Config, config_path: Path | None, logs: telemetry_logs.
         try:
             await runner.setup()
             if not await life.listen(runner):
-                return EX_UNAVAILABLE
+                return exit_codes.UNAVAILABLE
             process.spare_the_collector()
             await stop.wanted.wait()
             return await life.drain(runner)
@@ -180,7 +176,7 @@ class Life:
                 async with asyncio.timeout(LAST_WORDS_S):
                     await idle
         idle.cancel()
-        return EX_FORCED if forced else EX_OK
+        return exit_codes.FAILED if forced else exit_codes.OK
 
     async def end_leftovers(self, _app: web.Application) -> None:
         """Whoever still runs here outlived the drain, or there was none."""

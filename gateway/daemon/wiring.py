@@ -262,6 +262,7 @@ async def wire(config: Config, *, clock: Clock, logs: Logs) -> Daemon:
         origins=OriginPolicy(config.server.allowed_origins),
         access=app.access(table),
         metrics_public=config.server.metrics_public,
+        local_admin=config.server.local_admin,
     )
     application = app.application(table, edge)
     metrics = Metrics(__version__, routes=app.templates(application))

@@ -12,7 +12,7 @@ from typing import Final
 from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
-from gateway.admission.callers import Callers
+from gateway.admission.callers import Callers, require_admin
 from gateway.core.clock import Clock
 from gateway.core.errors import (
     GatewayError,
@@ -46,6 +46,7 @@ class Edge:
         tell: Called once for each request. Must not raise.
         access: By the path of a route who may have it; holders of a key where it is silent.
         metrics_public: What is for this machine is for everybody who reaches the port.
+        local_admin: What is for operators is for everybody on this machine.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Edge:
         origins: OriginPolicy,
         access: Mapping[str, Access],
         metrics_public: bool,
+        local_admin: bool,
     ) -> None:
         self._callers = callers
         self._clock = clock
@@ -64,6 +66,7 @@ class Edge:
         self._origins = origins
         self._access = access
         self._metrics_public = metrics_public
+        self._local_admin = local_admin
 
     async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         web_request = request  # aiohttp passes it by this name
@@ -127,20 +130,32 @@ class Edge:
 
         Unknown routes want a key too, so that nobody can map them.
         """
+        access = self._access.get(route_of(web_request), "key")
         if self._callers.open:
             visit.caller = self._callers.identify((), ())
+        elif access == "public":
             return
-        access = self._access.get(route_of(web_request), "key")
-        if access == "public":
-            return
-        headers = web_request.headers
-        try:
-            visit.caller = self._callers.identify(
-                headers.getall(hdrs.AUTHORIZATION, ()), headers.getall("x-api-key", ())
-            )
-        except Unauthorized:
-            if access != "local" or not (self._metrics_public or _is_local(web_request)):
-                raise
+        else:
+            headers = web_request.headers
+            try:
+                visit.caller = self._callers.identify(
+                    headers.getall(hdrs.AUTHORIZATION, ()), headers.getall("x-api-key", ())
+                )
+            except Unauthorized:
+                if not self._may_without_key(web_request, access):
+                    raise
+                return
+        if access == "admin" and not self._may_without_key(web_request, access):
+            require_admin(visit.caller)
+
+    def _may_without_key(self, web_request: web.Request, access: Access) -> bool:
+        match access:
+            case "local":
+                return self._metrics_public or _is_local(web_request)
+            case "admin":
+                return self._local_admin and _is_local(web_request)
+            case _:
+                return False
 
     def _told(self, web_request: web.Request, visit: Visit, status: int) -> None:
         error = visit.error

@@ -20,6 +20,7 @@ from gateway.core.errors import (
     HeadTimeout,
     HeadTooLarge,
     InternalError,
+    NotPermitted,
     TooManyConnections,
     Unauthorized,
 )
@@ -101,7 +102,11 @@ def document(table: Sequence[Route], *, keyed: bool) -> Document:
 def errors_of(route: Route, *, keyed: bool) -> Iterator[tuple[type[GatewayError], Envelope]]:
     """Each error that a request for it may meet, and how it is told."""
     own = envelope_of(route.path)
-    guarded = (Unauthorized,) if keyed and route.access != "public" else ()
+    guarded: tuple[type[GatewayError], ...] = ()
+    if keyed and route.access != "public":
+        guarded = (Unauthorized,)
+    if route.access == "admin":
+        guarded = (*guarded, NotPermitted)
     for kind in _family((*guarded, *route.errors)):
         yield kind, own
     for kind in _family(ANY_REQUEST):
@@ -210,7 +215,7 @@ def _operation(route: Route, parts: _Components, *, keyed: bool) -> Document:
         }
         operation["requestBody"] = {"required": True, "content": content}
     if keyed and route.access != "public":
-        without: list[Document] = [{}] if route.access == "local" else []
+        without: list[Document] = [{}] if route.access in ("local", "admin") else []
         operation["security"] = [{"bearer": []}, {"x-api-key": []}, *without]
     return operation
 

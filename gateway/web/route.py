@@ -40,8 +40,9 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Tag = Literal["OpenAI", "Anthropic", "Ollama", "Gateway"]
 """Whose API it is."""
 
-Access = Literal["key", "local", "public"]
-"""Who may: holders of a key; these, and whoever is on this machine; everybody."""
+Access = Literal["key", "local", "admin", "public"]
+"""Who may: holders of a key; these, and whoever is on this machine; holders of a key
+with `admin`, and whoever is on this machine; everybody."""
 
 JSON: Final = "application/json"
 

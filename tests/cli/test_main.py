@@ -6,12 +6,12 @@ from types import ModuleType
 import pytest
 
 from gateway import __version__
-from gateway.cli import main
+from gateway.cli.main import main
 from gateway.config import load as load_module
 from gateway.config.environment import SHORT_NAMES
 from gateway.config.schema import Config
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)

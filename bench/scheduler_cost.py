@@ -23,9 +23,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench import figures
 from bench.figures import Figure
-from gateway.backends.base import InferenceBackend, ModelInfo, Probe
+from gateway.backends.base import InferenceBackend, Probe
 from gateway.config.schema import Scheduling
 from gateway.core.messages import GenerateRequest, Message, Role, Timings, Usage
+from gateway.core.models import ModelInfo
 from gateway.core.ticket import Caller, Ticket
 from gateway.pool.pool import Pool
 from gateway.pool.upstream import Upstream

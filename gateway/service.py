@@ -8,7 +8,7 @@ before its first event, and is told of once, whatever became of it.
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Final, TypeVar
 
 import attrs
@@ -345,7 +345,7 @@ class Service:
         of_slot = self._worker.batch_of(ticket).call if embeds else ticket
         running = self._scheduler.running(of_slot)
         if running is not None:
-            story.share = dict(running.shares)[ticket]
+            story.share = running.shares[ticket]
             story.expected_s = running.expected_s * story.share
             story.cached_chars = running.cached_chars
             story.swaps += running.swaps
@@ -355,9 +355,10 @@ class Service:
     ) -> AbstractAsyncContextManager[EventStream]:
         request = ticket.request
         if isinstance(request, EmbedRequest):
-            return BatchMember(self._worker.batch_of(ticket), ticket, backend)
+            # The batch is left with the lease.
+            return nullcontext(BatchMember(self._worker.batch_of(ticket), ticket, backend))
         if not request.asks:
-            return Loaded()
+            return nullcontext(Loaded())
         answer = backend.open(request) if request.answers == 1 else Choices(backend, request)
         if story.rejoin_key is None:
             return answer

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Literal
 
-from gateway.backends.base import ModelInfo, Probe
+from gateway.backends.base import Probe
 from gateway.backends.tokenizing import Tokenizer
 from gateway.core.errors import BackendError, BackendRefusedRequest, GatewayError
 from gateway.core.messages import (
@@ -21,6 +21,7 @@ from gateway.core.messages import (
     TextDelta,
     Usage,
 )
+from gateway.core.models import ModelInfo
 from gateway.core.ticket import ANONYMOUS, Caller, Ticket
 from gateway.pool.pool import Pool
 from gateway.pool.upstream import Upstream

@@ -30,7 +30,7 @@ from gateway.core import jsonio
 from gateway.core.errors import GatewayError
 from gateway.core.jsonio import Json
 from gateway.core.messages import EmbedRequest, GenerateRequest, Request
-from gateway.dialects.anthropic_messages import AnthropicMessages
+from gateway.dialects.anthropic_messages import AnthropicMessages, CountedMessages
 from gateway.dialects.draft import Table
 from gateway.dialects.ollama_chat import OllamaChat
 from gateway.dialects.ollama_embed import OllamaEmbed, OllamaEmbeddings
@@ -91,7 +91,7 @@ APIS: Final = (
     _api(
         "POST /v1/messages/count_tokens",
         "anthropic_count_tokens",
-        AnthropicMessages(*_DIALECT, answered=False),
+        CountedMessages(*_DIALECT),
     ),
     _api("POST /v1/embeddings", "openai_embeddings", OpenAIEmbeddings(*_DIALECT)),
     _api("POST /api/chat", "ollama_chat", OllamaChat(*_DIALECT)),

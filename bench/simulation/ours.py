@@ -18,7 +18,7 @@ from bench.simulation.box import Box, Run
 from bench.simulation.events import Event, Events
 from bench.simulation.policies import Attempt, End
 from gateway.admission.admission import Admission
-from gateway.backends.base import InferenceBackend, ModelInfo, Probe
+from gateway.backends.base import InferenceBackend, Probe
 from gateway.config.schema import Queue, Scheduling, Timeouts
 from gateway.core.errors import GatewayError, RequestTimeout
 from gateway.core.messages import (
@@ -30,6 +30,7 @@ from gateway.core.messages import (
     Timings,
     Usage,
 )
+from gateway.core.models import ModelInfo
 from gateway.core.ticket import ANONYMOUS, NO_HINTS, Hints, Ticket
 from gateway.pool.health import UP_INTERVAL_S
 from gateway.pool.pool import Pool

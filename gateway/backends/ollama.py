@@ -12,7 +12,7 @@ from yarl import URL
 
 from gateway.backends import ollama_wire as wire
 from gateway.backends.answer import AnswerStream
-from gateway.backends.base import LOAD_TIME_MAX_S, ModelInfo, Probe
+from gateway.backends.base import LOAD_TIME_MAX_S, Probe
 from gateway.backends.embedding import in_calls
 from gateway.backends.http import Exchange, HttpClient, endpoint, headers
 from gateway.backends.ollama_embed_wire import embed_body, read_embeddings
@@ -31,6 +31,7 @@ from gateway.core.errors import (
 )
 from gateway.core.jsonio import Json
 from gateway.core.messages import Embeddings, EmbedRequest, GenerateRequest, Request
+from gateway.core.models import ModelInfo
 
 R = TypeVar("R", bound=Request)
 

@@ -10,7 +10,7 @@ from yarl import URL
 from gateway.backends import openai_embeddings_wire
 from gateway.backends import openai_wire as wire
 from gateway.backends.answer import AnswerStream
-from gateway.backends.base import OWNER_DEFAULT, ModelInfo, Probe
+from gateway.backends.base import Probe
 from gateway.backends.embedding import in_calls
 from gateway.backends.http import Exchange, HttpClient, endpoint
 from gateway.backends.openai_completions_wire import CompletionReader, completion_body
@@ -37,6 +37,7 @@ from gateway.core.errors import (
 )
 from gateway.core.jsonio import Json
 from gateway.core.messages import Embeddings, EmbedRequest, GenerateRequest, Prompt, Request
+from gateway.core.models import OWNER_DEFAULT, ModelInfo
 from gateway.core.tokens import Spelling
 
 _VLLM: Final = "vllm"

@@ -7,7 +7,7 @@ from gateway.config.schema import Config
 from gateway.core.clock import Clock
 from gateway.core.jsonio import Json
 from gateway.core.messages import GenerateRequest
-from gateway.dialects.anthropic_messages import AnthropicMessages
+from gateway.dialects.anthropic_messages import AnthropicMessages, CountedMessages
 from gateway.dialects.base import Dialect, E, EmbedDialect, P
 from gateway.dialects.ollama_chat import OllamaChat
 from gateway.dialects.ollama_embed import OllamaEmbed, OllamaEmbeddings
@@ -110,7 +110,7 @@ def _tokens(
     return TokenHandlers(
         chat=counting(OpenAIChat(limits, generation), object="response.input_tokens"),
         responses=counting(OpenAIResponses(limits, generation), object="response.input_tokens"),
-        messages=counting(AnthropicMessages(limits, generation, answered=False)),
+        messages=counting(CountedMessages(limits, generation)),
         tokenizing=Tokenizing(
             tokenize=Tokenize(limits, generation),
             detokenize=Detokenize(limits, generation),

@@ -18,7 +18,7 @@ from typing import Final
 from gateway.core import jsonio
 from gateway.core.errors import ContextLengthExceeded, GatewayError, Overloaded
 from gateway.core.jsonio import Json
-from gateway.dialects.base import Envelope
+from gateway.dialects.base import Envelope, misfit_is_400
 
 _TYPES: Final = {
     401: "authentication_error",
@@ -45,11 +45,6 @@ def body(error: GatewayError, request_id: str = "") -> bytes:
         details["queue_position"] = error.promise.position
     told: Json = {"type": _type(error.status), "message": _message(error), "details": details}
     return jsonio.dumps({"type": "error", "error": told, "request_id": request_id or None})
-
-
-def status(error: GatewayError) -> int:
-    """A body that doesn't fit is a 400 to Anthropic's clients, as one that is no JSON is."""
-    return 400 if error.status == 422 else error.status
 
 
 def _type(status: int) -> str:
@@ -88,4 +83,4 @@ SCHEMA: Final[dict[str, Json]] = {
     "required": ["type", "error", "request_id"],
 }
 
-ENVELOPE: Final = Envelope(body, SCHEMA, status=status)
+ENVELOPE: Final = Envelope(body, SCHEMA, status=misfit_is_400)

@@ -11,7 +11,6 @@ from typing import Final
 
 import attrs
 
-from gateway.config.schema import Generation, Limits
 from gateway.core import jsonio
 from gateway.core.errors import InvalidRequest
 from gateway.core.jsonio import Json
@@ -32,8 +31,8 @@ from gateway.dialects.draft import (
     Draft,
     Fate,
     Parameter,
+    Reading,
     Table,
-    draft_of,
     schema_of,
     to_request,
     to_sampling,
@@ -57,45 +56,6 @@ class MessagesParsed(Parsed):
     """
 
     show_thinking: bool = True
-
-
-class AnthropicMessages:
-    """POST /v1/messages. See `Dialect`.
-
-    Args:
-        answered: Whether there will be an answer, which must have a bound, and not only
-            a count of the tokens in the prompt (POST /v1/messages/count_tokens).
-    """
-
-    stream_type: Final = "text/event-stream"
-    json_only: Final = True
-
-    def __init__(self, limits: Limits, generation: Generation, *, answered: bool = True) -> None:
-        self._limits = limits
-        self._generation = generation
-        self._required = _REQUIRED if answered else _COUNTED
-        self.parameters: Final = PARAMETERS
-        self.required: Final = tuple(self._required)
-
-    def parse(self, body: bytes | bytearray) -> MessagesParsed:
-        """Raises MalformedRequest, InvalidRequest (with `param`), TooLarge."""
-        draft = draft_of(
-            body, PARAMETERS, self._required, limits=self._limits, generation=self._generation
-        )
-        check_tool_choice(draft)
-        return MessagesParsed(
-            request=draft.finish(),
-            ignored=draft.ignored,
-            show_thinking=draft.notes.get("show_thinking", True),
-        )
-
-    def encoder(self, parsed: MessagesParsed, head: ReplyHead) -> MessagesEncoder:
-        request = parsed.request
-        return MessagesEncoder(
-            head,
-            prompt_tokens=_guess(request) if request.stream else 0,
-            show_thinking=parsed.show_thinking,
-        )
 
 
 def _guess(request: GenerateRequest) -> int:
@@ -200,3 +160,36 @@ PARAMETERS: Final[Table] = {
     "compaction": _needs_a_memory("a summary is asked for as any other answer is"),
     "thread": _needs_a_memory("no conversations are kept; send all of its messages"),
 }
+
+
+class AnthropicMessages(Reading):
+    """POST /v1/messages. See `Dialect`."""
+
+    stream_type: Final = "text/event-stream"
+
+    parameters = PARAMETERS
+    required = _REQUIRED
+
+    def parse(self, body: bytes | bytearray) -> MessagesParsed:
+        """Raises MalformedRequest, InvalidRequest (with `param`), TooLarge."""
+        draft = self.draft(body)
+        check_tool_choice(draft)
+        return MessagesParsed(
+            request=draft.finish(),
+            ignored=draft.ignored,
+            show_thinking=draft.notes.get("show_thinking", True),
+        )
+
+    def encoder(self, parsed: MessagesParsed, head: ReplyHead) -> MessagesEncoder:
+        request = parsed.request
+        return MessagesEncoder(
+            head,
+            prompt_tokens=_guess(request) if request.stream else 0,
+            show_thinking=parsed.show_thinking,
+        )
+
+
+class CountedMessages(AnthropicMessages):
+    """POST /v1/messages/count_tokens: there will be no answer, and it needs no bound."""
+
+    required = _COUNTED

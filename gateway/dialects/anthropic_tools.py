@@ -11,11 +11,11 @@ from gateway.dialects.draft import (
     Fate,
     Parameter,
     Table,
+    check_size,
     schema_of,
     walk,
     without_effect,
 )
-from gateway.dialects.openai_chat_tools import check_size
 
 TOOL_NAME: Final = fields.matching(
     r"[A-Za-z0-9_.-]+", 128, "1 to 128 letters, digits, '_', '.' or '-'"

@@ -14,10 +14,29 @@ import attrs
 
 from gateway.core.errors import GatewayError
 from gateway.core.jsonio import Json
-from gateway.core.messages import Completion, Embeddings, EmbedRequest, Event, GenerateRequest
+from gateway.core.messages import (
+    Completion,
+    Embeddings,
+    EmbedRequest,
+    Event,
+    GenerateRequest,
+    Request,
+)
 from gateway.dialects.draft import Table
 
 Wanted = Literal["answer", "load", "unload"]
+
+
+class Said(Protocol):
+    """A body as its dialect has read it."""
+
+    @property
+    def request(self) -> Request: ...
+    @property
+    def ignored(self) -> tuple[str, ...]: ...
+
+
+S_co = TypeVar("S_co", bound=Said, covariant=True)
 
 
 @attrs.frozen(kw_only=True)
@@ -90,6 +109,11 @@ class Envelope:
     status: Callable[[GatewayError], int] = attrgetter("status")
 
 
+def misfit_is_400(error: GatewayError) -> int:
+    """The status in formats that know no 422, the predecessor's for a body that does not fit."""
+    return 400 if error.status == 422 else error.status
+
+
 class Encoder(Protocol):
     """Writes one answer. Used for one stream, or for one whole reply."""
 
@@ -106,8 +130,8 @@ class Encoder(Protocol):
         ...
 
 
-class Dialect(Protocol[P]):
-    """One wire format for text that is generated."""
+class Reads(Protocol[S_co]):
+    """A dialect as far as its bodies go. See `draft.Reading`."""
 
     @property
     def parameters(self) -> Table:
@@ -117,11 +141,6 @@ class Dialect(Protocol[P]):
     @property
     def required(self) -> Collection[str]:
         """What it must hold."""
-        ...
-
-    @property
-    def stream_type(self) -> StreamType:
-        """What its streams are."""
         ...
 
     @property
@@ -129,34 +148,24 @@ class Dialect(Protocol[P]):
         """Whether a body must be declared as JSON: curl by itself declares none."""
         ...
 
-    def parse(self, body: bytes | bytearray) -> P:
+    def parse(self, body: bytes | bytearray) -> S_co:
         """Raises MalformedRequest, InvalidRequest (with `param`), TooLarge."""
+        ...
+
+
+class Dialect(Reads[P], Protocol[P]):
+    """One wire format for text that is generated."""
+
+    @property
+    def stream_type(self) -> StreamType:
+        """What its streams are."""
         ...
 
     def encoder(self, parsed: P, head: ReplyHead) -> Encoder: ...
 
 
-class EmbedDialect(Protocol[E]):
+class EmbedDialect(Reads[E], Protocol[E]):
     """One wire format for embeddings: there is no stream, and so no encoder."""
-
-    @property
-    def parameters(self) -> Table:
-        """All that a body may hold."""
-        ...
-
-    @property
-    def required(self) -> Collection[str]:
-        """What it must hold."""
-        ...
-
-    @property
-    def json_only(self) -> bool:
-        """As in `Dialect`."""
-        ...
-
-    def parse(self, body: bytes | bytearray) -> E:
-        """Raises MalformedRequest, InvalidRequest (with `param`), TooLarge."""
-        ...
 
     def reply(self, parsed: E, head: ReplyHead, embeddings: Embeddings) -> bytes:
         """The whole answer; as many vectors as the request has inputs."""

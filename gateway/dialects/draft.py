@@ -7,7 +7,8 @@ sends is dropped without a word. `null` means absent.
 """
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, Final, Literal
+from types import MappingProxyType
+from typing import Any, ClassVar, Final, Literal
 
 import attrs
 
@@ -174,32 +175,48 @@ def walk(draft: Draft, table: Table, values: Mapping[str, Json], *, under: str =
             draft.ignore(name, under=under)
 
 
-def draft_of(
-    body: bytes | bytearray,
-    table: Table,
-    required: Mapping[str, str],
-    *,
-    limits: Limits,
-    generation: Generation,
-) -> Draft:
-    """A body, read by its dialect's table.
+class Reading:
+    """What all dialects have in common: a body is read by a table.
 
-    Args:
-        required: By name what is expected there.
-
-    Raises:
-        MalformedRequest: It is no JSON object.
-        InvalidRequest, TooLarge: As `walk`; and InvalidRequest where something is missing.
+    Attributes:
+        parameters: All that a body may hold.
+        required: What it must hold, and by name what is expected there.
+        json_only: Whether it must be declared as JSON: curl by itself declares none.
     """
-    document = jsonio.parse_body(body)
-    if not isinstance(document, dict):
-        raise MalformedRequest("The body must be a JSON object.")
-    for name, expected in required.items():
-        if document.get(name) is None:
-            raise InvalidRequest(f"'{name}' is required: {expected}.", param=name)
-    draft = Draft(body=document, limits=limits, generation=generation)
-    walk(draft, table, document)
-    return draft
+
+    parameters: ClassVar[Table]
+    required: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    json_only: ClassVar[bool] = True
+
+    def __init__(self, limits: Limits, generation: Generation) -> None:
+        self.limits = limits
+        self.generation = generation
+
+    def draft(self, body: bytes | bytearray) -> Draft:
+        """A body as far as the table goes.
+
+        Raises:
+            MalformedRequest: It is no JSON object.
+            InvalidRequest, TooLarge: As `walk`; and InvalidRequest where something is missing.
+        """
+        document = jsonio.parse_body(body)
+        if not isinstance(document, dict):
+            raise MalformedRequest("The body must be a JSON object.")
+        for name, expected in self.required.items():
+            if document.get(name) is None:
+                raise InvalidRequest(f"'{name}' is required: {expected}.", param=name)
+        draft = Draft(body=document, limits=self.limits, generation=self.generation)
+        walk(draft, self.parameters, document)
+        return draft
+
+
+def check_size(draft: Draft, value: Json, path: str) -> None:
+    """Schemas are compiled by the engine, at a cost that grows with them (CVE-2025-48944)."""
+    bytes_max = draft.limits.tools_bytes_max
+    if len(jsonio.dumps(value)) > bytes_max:
+        raise InvalidRequest(
+            f"'{path}' must be at most {bytes_max} bytes of JSON in all.", param=path
+        )
 
 
 def schema_of(table: Table, required: Collection[str] = ()) -> dict[str, Json]:

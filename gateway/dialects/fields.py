@@ -9,7 +9,7 @@ it also tells as a JSON Schema, for the description of the API.
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, TypeGuard, TypeVar
 
 import attrs
 
@@ -40,6 +40,23 @@ def schema_of(read: Read[T]) -> Mapping[str, Json]:
     """What a reader takes; anything, where it doesn't say."""
     return read.schema if isinstance(read, Field) else {}
 
+
+TOKEN_MAX: Final = 2**31 - 1
+
+
+def is_tokens(value: Json) -> TypeGuard[list[int]]:
+    """Whether it is a list of ids, maybe an empty one, in a model's own vocabulary."""
+    return isinstance(value, list) and all(
+        type(token) is int and 0 <= token <= TOKEN_MAX for token in value
+    )
+
+
+TOKENS: Final[Mapping[str, Json]] = {
+    "type": "array",
+    "minItems": 1,
+    "items": {"type": "integer", "minimum": 0, "maximum": TOKEN_MAX},
+}
+"""At least one of them, as a JSON Schema."""
 
 NOTHING: Final[Mapping[str, Json]] = {"type": "null"}
 """No value but that of a parameter that is absent."""

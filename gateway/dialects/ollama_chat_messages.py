@@ -7,8 +7,7 @@ from gateway.core import jsonio
 from gateway.core.jsonio import Json
 from gateway.core.messages import ImagePart, Message, Part, Role, TextPart, Tool, ToolCall
 from gateway.dialects import fields, images
-from gateway.dialects.draft import Draft, Fate, Parameter
-from gateway.dialects.openai_chat_tools import check_size
+from gateway.dialects.draft import Draft, Fate, Parameter, check_size
 
 _TEXT: Final = fields.text()
 _ID: Final = fields.text(0, 256)

@@ -6,71 +6,17 @@ server/routes.go, their handlers.
 
 from typing import Final
 
-from gateway.config.schema import Generation, Limits
 from gateway.core import jsonio
 from gateway.core.jsonio import Json
 from gateway.core.messages import Embeddings
 from gateway.dialects import embedding, fields
 from gateway.dialects.base import EmbedParsed, ReplyHead
-from gateway.dialects.draft import Draft, Fate, Parameter, Table, draft_of, to_request
+from gateway.dialects.draft import Draft, Fate, Parameter, Reading, Table, to_request
 from gateway.dialects.ollama_parameters import KEEP_ALIVE, OPTIONS, REQUIRED
 
 INPUTS_MAX: Final = 2048
 
 _NS: Final = 1e9
-
-
-class OllamaEmbed:
-    """POST /api/embed. See `EmbedDialect`."""
-
-    json_only: Final = False
-
-    def __init__(self, limits: Limits, generation: Generation) -> None:
-        self._limits = limits
-        self._generation = generation
-        self.parameters: Final = EMBED
-        self.required: Final = tuple(REQUIRED)
-
-    def parse(self, body: bytes | bytearray) -> EmbedParsed:
-        """Raises MalformedRequest, InvalidRequest (with `param`), TooLarge."""
-        draft = draft_of(body, EMBED, REQUIRED, limits=self._limits, generation=self._generation)
-        draft.request.setdefault("truncate", True)
-        return _parsed(draft)
-
-    def reply(self, parsed: EmbedParsed, head: ReplyHead, embeddings: Embeddings) -> bytes:
-        more: dict[str, Json] = {}
-        if embeddings.load_s is not None:
-            more["load_duration"] = round(embeddings.load_s * _NS)
-        if embeddings.prompt_tokens:
-            more["prompt_eval_count"] = embeddings.prompt_tokens
-        return b'{"model":%b,"embeddings":[%b]%b}' % (
-            jsonio.quote(head.model),
-            b",".join(map(embedding.numbers, embeddings.vectors)),
-            b"".join(b",%b:%d" % (jsonio.quote(name), count) for name, count in more.items()),
-        )
-
-
-class OllamaEmbeddings:
-    """POST /api/embeddings, one text at a time. See `EmbedDialect`."""
-
-    json_only: Final = False
-
-    def __init__(self, limits: Limits, generation: Generation) -> None:
-        self._limits = limits
-        self._generation = generation
-        self.parameters: Final = EMBEDDINGS
-        self.required: Final = tuple(REQUIRED)
-
-    def parse(self, body: bytes | bytearray) -> EmbedParsed:
-        """Raises MalformedRequest, InvalidRequest (with `param`), TooLarge."""
-        draft = draft_of(
-            body, EMBEDDINGS, REQUIRED, limits=self._limits, generation=self._generation
-        )
-        return _parsed(draft)
-
-    def reply(self, parsed: EmbedParsed, head: ReplyHead, embeddings: Embeddings) -> bytes:
-        vector = embeddings.vectors[0] if embeddings.vectors else ()
-        return b'{"embedding":%b}' % embedding.numbers(vector)
 
 
 def _parsed(draft: Draft) -> EmbedParsed:
@@ -156,3 +102,46 @@ EMBEDDINGS: Final[Table] = {
         note=f"{_NOTHING_ASKED}; the vector is of length 1, which Ollama's own here is not",
     ),
 }
+
+
+class OllamaEmbed(Reading):
+    """POST /api/embed. See `EmbedDialect`."""
+
+    parameters = EMBED
+    required = REQUIRED
+    json_only = False
+
+    def parse(self, body: bytes | bytearray) -> EmbedParsed:
+        """Raises MalformedRequest, InvalidRequest (with `param`), TooLarge."""
+        draft = self.draft(body)
+        draft.request.setdefault("truncate", True)
+        return _parsed(draft)
+
+    def reply(self, parsed: EmbedParsed, head: ReplyHead, embeddings: Embeddings) -> bytes:
+        more: dict[str, Json] = {}
+        if embeddings.load_s is not None:
+            more["load_duration"] = round(embeddings.load_s * _NS)
+        if embeddings.prompt_tokens:
+            more["prompt_eval_count"] = embeddings.prompt_tokens
+        return b'{"model":%b,"embeddings":[%b]%b}' % (
+            jsonio.quote(head.model),
+            b",".join(map(embedding.numbers, embeddings.vectors)),
+            b"".join(b",%b:%d" % (jsonio.quote(name), count) for name, count in more.items()),
+        )
+
+
+class OllamaEmbeddings(Reading):
+    """POST /api/embeddings, one text at a time. See `EmbedDialect`."""
+
+    parameters = EMBEDDINGS
+    required = REQUIRED
+    json_only = False
+
+    def parse(self, body: bytes | bytearray) -> EmbedParsed:
+        """Raises MalformedRequest, InvalidRequest (with `param`), TooLarge."""
+        draft = self.draft(body)
+        return _parsed(draft)
+
+    def reply(self, parsed: EmbedParsed, head: ReplyHead, embeddings: Embeddings) -> bytes:
+        vector = embeddings.vectors[0] if embeddings.vectors else ()
+        return b'{"embedding":%b}' % embedding.numbers(vector)

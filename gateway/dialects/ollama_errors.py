@@ -5,7 +5,7 @@ from typing import Final
 from gateway.core import jsonio
 from gateway.core.errors import GatewayError, ModelNotFound
 from gateway.core.jsonio import Json
-from gateway.dialects.base import Envelope
+from gateway.dialects.base import Envelope, misfit_is_400
 
 SCHEMA: Final[dict[str, Json]] = {
     "title": "OllamaError",
@@ -24,9 +24,4 @@ def body(error: GatewayError, request_id: str = "") -> bytes:
     return jsonio.dumps({"error": text})
 
 
-def _status(error: GatewayError) -> int:
-    """Ollama calls everything that it can't read a 400."""
-    return 400 if error.status == 422 else error.status
-
-
-ENVELOPE: Final = Envelope(body, SCHEMA, status=_status)
+ENVELOPE: Final = Envelope(body, SCHEMA, status=misfit_is_400)

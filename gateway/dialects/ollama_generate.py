@@ -9,45 +9,15 @@ Source: ollama v0.24.0, api/types.go, `GenerateRequest`, and server/routes.go,
 
 from typing import Final
 
-from gateway.config.schema import Generation, Limits
 from gateway.core.errors import InvalidRequest
 from gateway.core.jsonio import Json
 from gateway.core.messages import Message, Prompt, Role
 from gateway.dialects import fields
 from gateway.dialects.base import Parsed, ReplyHead
-from gateway.dialects.draft import Draft, Fate, Parameter, Table, draft_of, without_effect
+from gateway.dialects.draft import Draft, Fate, Parameter, Reading, Table, without_effect
 from gateway.dialects.ollama_chat_messages import with_images
 from gateway.dialects.ollama_encode import GENERATE, OllamaEncoder
 from gateway.dialects.ollama_parameters import COMMON, REQUIRED, answer_wanted, nothing_asked
-
-
-class OllamaGenerate:
-    """POST /api/generate. See `Dialect`."""
-
-    stream_type: Final = "application/x-ndjson"
-    json_only: Final = False
-
-    def __init__(self, limits: Limits, generation: Generation) -> None:
-        self._limits = limits
-        self._generation = generation
-        self.parameters: Final = PARAMETERS
-        self.required: Final = tuple(REQUIRED)
-
-    def parse(self, body: bytes | bytearray) -> Parsed:
-        """Raises MalformedRequest, InvalidRequest (with `param`), TooLarge."""
-        draft = draft_of(
-            body, PARAMETERS, REQUIRED, limits=self._limits, generation=self._generation
-        )
-        if not draft.body.get("prompt"):
-            return nothing_asked(draft)
-        if draft.body.get("raw") or draft.body.get("suffix"):
-            _continue_text(draft)
-        else:
-            _answer_user(draft)
-        return answer_wanted(draft)
-
-    def encoder(self, parsed: Parsed, head: ReplyHead) -> OllamaEncoder:
-        return OllamaEncoder(head, GENERATE, wants=parsed.wants)
 
 
 def _answer_user(draft: Draft) -> None:
@@ -123,3 +93,27 @@ PARAMETERS: Final[Table] = {
     "height": _PICTURE,
     "steps": _PICTURE,
 }
+
+
+class OllamaGenerate(Reading):
+    """POST /api/generate. See `Dialect`."""
+
+    stream_type: Final = "application/x-ndjson"
+
+    parameters = PARAMETERS
+    required = REQUIRED
+    json_only = False
+
+    def parse(self, body: bytes | bytearray) -> Parsed:
+        """Raises MalformedRequest, InvalidRequest (with `param`), TooLarge."""
+        draft = self.draft(body)
+        if not draft.body.get("prompt"):
+            return nothing_asked(draft)
+        if draft.body.get("raw") or draft.body.get("suffix"):
+            _continue_text(draft)
+        else:
+            _answer_user(draft)
+        return answer_wanted(draft)
+
+    def encoder(self, parsed: Parsed, head: ReplyHead) -> OllamaEncoder:
+        return OllamaEncoder(head, GENERATE, wants=parsed.wants)

@@ -9,10 +9,11 @@ and `ShowResponse`; cmd/cmd.go, which reads them.
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from typing import Final, Protocol
+from typing import Final
 
 from gateway.core import jsonio
 from gateway.core.jsonio import Json
+from gateway.core.models import ModelInfo
 from gateway.dialects.ollama_encode import moment
 
 API_VERSION: Final = "0.24.0"
@@ -30,31 +31,6 @@ _ARCHITECTURE: Final = "unknown"
 """The context's length is asked for by a name that begins with the architecture's."""
 
 
-class Model(Protocol):
-    """What is told of a model; a backend's `ModelInfo` is one, which says more of each."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def created(self) -> int: ...
-    @property
-    def context_length(self) -> int | None: ...
-    @property
-    def context_length_max(self) -> int | None: ...
-    @property
-    def size_bytes(self) -> int | None: ...
-    @property
-    def capabilities(self) -> tuple[str, ...]: ...
-    @property
-    def alias_of(self) -> str: ...
-    @property
-    def format(self) -> str: ...
-    @property
-    def parameter_count(self) -> int | None: ...
-    @property
-    def quantization(self) -> str: ...
-
-
 def listing(entries: Iterable[Mapping[str, Json]]) -> bytes:
     """The body of GET /api/tags and of GET /api/ps."""
     return jsonio.dumps({"models": list(entries)})
@@ -70,7 +46,7 @@ def named(entry: Mapping[str, Json], name: str) -> dict[str, Json]:
     return {**entry, "name": name, "model": name}
 
 
-def installed(model: Model) -> dict[str, Json]:
+def installed(model: ModelInfo) -> dict[str, Json]:
     """An entry of GET /api/tags."""
     return {
         "name": model.id,
@@ -82,7 +58,7 @@ def installed(model: Model) -> dict[str, Json]:
     }
 
 
-def running(model: Model) -> dict[str, Json]:
+def running(model: ModelInfo) -> dict[str, Json]:
     """An entry of GET /api/ps. How much of it is in a GPU's memory nobody says."""
     return {
         "name": model.id,
@@ -95,7 +71,7 @@ def running(model: Model) -> dict[str, Json]:
     }
 
 
-def shown(model: Model) -> bytes:
+def shown(model: ModelInfo) -> bytes:
     """The body of POST /api/show. Template and parameters are the engine's secret."""
     info: dict[str, Json] = {"general.architecture": _ARCHITECTURE}
     if model.parameter_count is not None:
@@ -115,7 +91,7 @@ def shown(model: Model) -> bytes:
     )
 
 
-def _details(model: Model) -> dict[str, Json]:
+def _details(model: ModelInfo) -> dict[str, Json]:
     return {
         "parent_model": "",
         "format": model.format,
@@ -126,14 +102,14 @@ def _details(model: Model) -> dict[str, Json]:
     }
 
 
-def _capabilities(model: Model) -> list[str]:
+def _capabilities(model: ModelInfo) -> list[str]:
     """In the sense of Ollama, to which what can embed can't talk: its CLI would not try."""
     talks = "completion" in model.capabilities
     told = [word for word in model.capabilities if not talks or word != "embedding"]
     return told or ["completion"]
 
 
-def _digest(model: Model) -> str:
+def _digest(model: ModelInfo) -> str:
     """SHA-256 of what tells it from others, since nobody says that of its content.
 
     It can't be empty: the CLI cuts twelve characters off it without looking.
@@ -149,5 +125,5 @@ def _human(count: int | None) -> str:
     return "" if count is None else str(count)
 
 
-def _modified_at(model: Model) -> str:
+def _modified_at(model: ModelInfo) -> str:
     return moment(model.created) if model.created else _NEVER

@@ -19,13 +19,13 @@ from gateway.dialects.draft import (
     Fate,
     Parameter,
     Table,
+    check_size,
     schema_of,
     to_request,
     to_sampling,
     walk,
     without_effect,
 )
-from gateway.dialects.openai_chat_tools import check_size
 
 STOPS_MAX: Final = 32
 """Editors that complete code send a dozen; Ollama itself has no bound."""

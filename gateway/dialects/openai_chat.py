@@ -11,7 +11,6 @@ from typing import Final
 
 import attrs
 
-from gateway.config.schema import Generation, Limits
 from gateway.core.errors import InvalidRequest
 from gateway.core.jsonio import Json
 from gateway.dialects import fields, sampling
@@ -20,8 +19,8 @@ from gateway.dialects.draft import (
     Draft,
     Fate,
     Parameter,
+    Reading,
     Table,
-    draft_of,
     replaced_by,
     to_request,
     token_limit,
@@ -58,34 +57,6 @@ class ChatParsed(Parsed):
     """
 
     include_usage: bool = False
-
-
-class OpenAIChat:
-    """POST /v1/chat/completions. See `Dialect`."""
-
-    stream_type: Final = "text/event-stream"
-    json_only: Final = True
-
-    def __init__(self, limits: Limits, generation: Generation) -> None:
-        self._limits = limits
-        self._generation = generation
-        self.parameters: Final = PARAMETERS
-        self.required: Final = tuple(_REQUIRED)
-
-    def parse(self, body: bytes | bytearray) -> ChatParsed:
-        """Raises MalformedRequest, InvalidRequest (with `param`), TooLarge."""
-        draft = draft_of(
-            body, PARAMETERS, _REQUIRED, limits=self._limits, generation=self._generation
-        )
-        check_tool_choice(draft)
-        return ChatParsed(
-            request=draft.finish(),
-            ignored=draft.ignored,
-            include_usage=draft.include_usage,
-        )
-
-    def encoder(self, parsed: ChatParsed, head: ReplyHead) -> ChatEncoder:
-        return ChatEncoder(head, choices=parsed.request.n, include_usage=parsed.include_usage)
 
 
 # --- Parameters with rules of their own ------------------------------------------
@@ -155,3 +126,25 @@ PARAMETERS: Final[Table] = {
     "functions": replaced_by("tools"),
     "function_call": replaced_by("tool_choice"),
 }
+
+
+class OpenAIChat(Reading):
+    """POST /v1/chat/completions. See `Dialect`."""
+
+    stream_type: Final = "text/event-stream"
+
+    parameters = PARAMETERS
+    required = _REQUIRED
+
+    def parse(self, body: bytes | bytearray) -> ChatParsed:
+        """Raises MalformedRequest, InvalidRequest (with `param`), TooLarge."""
+        draft = self.draft(body)
+        check_tool_choice(draft)
+        return ChatParsed(
+            request=draft.finish(),
+            ignored=draft.ignored,
+            include_usage=draft.include_usage,
+        )
+
+    def encoder(self, parsed: ChatParsed, head: ReplyHead) -> ChatEncoder:
+        return ChatEncoder(head, choices=parsed.request.n, include_usage=parsed.include_usage)

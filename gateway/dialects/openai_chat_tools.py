@@ -2,12 +2,11 @@
 
 from typing import Final
 
-from gateway.core import jsonio
 from gateway.core.errors import InvalidRequest
 from gateway.core.jsonio import Json
 from gateway.core.messages import JsonObject, JsonSchema, NamedTool, Tool, ToolChoice
 from gateway.dialects import fields
-from gateway.dialects.draft import Draft, Fate, Parameter
+from gateway.dialects.draft import Draft, Fate, Parameter, check_size
 
 _TEXT: Final = fields.text()
 _WORDS: Final[dict[str, ToolChoice]] = {"auto": "auto", "none": "none", "required": "required"}
@@ -106,15 +105,6 @@ def _json_schema(draft: Draft, value: Json, path: str) -> JsonSchema:
     if form.get("name") is None:
         return JsonSchema(schema, strict=strict)
     return JsonSchema(schema, fields.tool_name(form["name"], f"{path}.name"), strict)
-
-
-def check_size(draft: Draft, value: Json, path: str) -> None:
-    """Schemas are compiled by the engine, at a cost that grows with them (CVE-2025-48944)."""
-    bytes_max = draft.limits.tools_bytes_max
-    if len(jsonio.dumps(value)) > bytes_max:
-        raise InvalidRequest(
-            f"'{path}' must be at most {bytes_max} bytes of JSON in all.", param=path
-        )
 
 
 _FUNCTION_SCHEMA: Final = fields.object_of(

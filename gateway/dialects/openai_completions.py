@@ -12,7 +12,6 @@ from typing import Final
 
 import attrs
 
-from gateway.config.schema import Generation, Limits
 from gateway.core.errors import InvalidRequest
 from gateway.core.jsonio import Json
 from gateway.core.messages import Prompt
@@ -22,8 +21,8 @@ from gateway.dialects.draft import (
     Draft,
     Fate,
     Parameter,
+    Reading,
     Table,
-    draft_of,
     to_request,
     token_limit,
     without_effect,
@@ -39,7 +38,6 @@ CHOICES_MAX: Final = 20
 """To one prompt. OpenAI's bound on `best_of`."""
 
 LOGPROBS_MAX: Final = 5
-TOKEN_MAX: Final = 2**31 - 1
 
 
 @attrs.frozen(kw_only=True)
@@ -47,30 +45,6 @@ class CompletionsParsed(Parsed):
     """A completion as it was asked for."""
 
     shape: Shape
-
-
-class OpenAICompletions:
-    """POST /v1/completions. See `Dialect`."""
-
-    stream_type: Final = "text/event-stream"
-    json_only: Final = True
-
-    def __init__(self, limits: Limits, generation: Generation) -> None:
-        self._limits = limits
-        self._generation = generation
-        self.parameters: Final = PARAMETERS
-        self.required: Final = tuple(_REQUIRED)
-
-    def parse(self, body: bytes | bytearray) -> CompletionsParsed:
-        """Raises MalformedRequest, InvalidRequest (with `param`), TooLarge."""
-        draft = draft_of(
-            body, PARAMETERS, _REQUIRED, limits=self._limits, generation=self._generation
-        )
-        shape = _shape(draft)
-        return CompletionsParsed(request=draft.finish(), ignored=draft.ignored, shape=shape)
-
-    def encoder(self, parsed: CompletionsParsed, head: ReplyHead) -> CompletionsEncoder:
-        return CompletionsEncoder(head, parsed.shape)
 
 
 # --- Prompts -----------------------------------------------------------------------
@@ -108,20 +82,15 @@ def _one(value: Json, path: str) -> Prompt:
     match value:
         case str():
             return Prompt(_TEXT(value, path))
-        case [_, *_] if all(type(token) is int and 0 <= token <= TOKEN_MAX for token in value):
+        case [_, *_] if fields.is_tokens(value):
             return Prompt(tokens=tuple(value))
-    raise fields.invalid(path, f"a string or a list of tokens, from 0 to {TOKEN_MAX}")
+    raise fields.invalid(path, f"a string or a list of tokens, from 0 to {fields.TOKEN_MAX}")
 
 
-_TOKENS_SCHEMA: Final = {
-    "type": "array",
-    "minItems": 1,
-    "items": {"type": "integer", "minimum": 0, "maximum": TOKEN_MAX},
-}
 _PROMPT_SCHEMA: Final = {
     "anyOf": [
         _TEXT.schema,
-        _TOKENS_SCHEMA,
+        fields.TOKENS,
         {
             "type": "array",
             "minItems": 1,
@@ -132,7 +101,7 @@ _PROMPT_SCHEMA: Final = {
             "type": "array",
             "minItems": 1,
             "maxItems": ANSWERS_MAX,
-            "items": _TOKENS_SCHEMA,
+            "items": fields.TOKENS,
         },
     ]
 }
@@ -242,3 +211,21 @@ PARAMETERS: Final[Table] = {
     # No engine of ours honours it.
     "user": without_effect(STRING),
 }
+
+
+class OpenAICompletions(Reading):
+    """POST /v1/completions. See `Dialect`."""
+
+    stream_type: Final = "text/event-stream"
+
+    parameters = PARAMETERS
+    required = _REQUIRED
+
+    def parse(self, body: bytes | bytearray) -> CompletionsParsed:
+        """Raises MalformedRequest, InvalidRequest (with `param`), TooLarge."""
+        draft = self.draft(body)
+        shape = _shape(draft)
+        return CompletionsParsed(request=draft.finish(), ignored=draft.ignored, shape=shape)
+
+    def encoder(self, parsed: CompletionsParsed, head: ReplyHead) -> CompletionsEncoder:
+        return CompletionsEncoder(head, parsed.shape)

@@ -5,8 +5,6 @@ but the finish reason. After the last choice come, if asked for, a chunk with th
 usage and no choices, and `[DONE]`. A stream that broke ends with an error
 record and without `[DONE]`, so that it never looks finished. What a model thinks
 first, and calls of tools, have no place here; no engine makes any of a plain text.
-
-Every token passes here, as in `openai_chat_encode.py`, and is treated alike.
 """
 
 import codecs
@@ -17,7 +15,6 @@ from typing import Final
 import attrs
 
 from gateway.core import jsonio
-from gateway.core.errors import GatewayError
 from gateway.core.jsonio import Json, quote
 from gateway.core.messages import (
     Completion,
@@ -28,10 +25,11 @@ from gateway.core.messages import (
     TokenLogprob,
     totals,
 )
-from gateway.dialects import framing, openai_errors
+from gateway.dialects import framing
 from gateway.dialects.base import ReplyHead
 from gateway.dialects.framing import one_line
 from gateway.dialects.openai_common import logprob, opening, usage_counts
+from gateway.dialects.openai_stream import ChunkEncoder
 
 ID_PREFIX: Final = "cmpl-"
 OBJECT: Final = "text_completion"
@@ -56,41 +54,15 @@ class Shape:
     include_usage: bool = False
 
 
-class CompletionsEncoder:
+class CompletionsEncoder(ChunkEncoder):
     """Writes one answer, once. See `Encoder`."""
 
     def __init__(self, head: ReplyHead, shape: Shape) -> None:
-        self._head = head
+        super().__init__(head, ID_PREFIX, OBJECT, include_usage=shape.include_usage)
         self._shape = shape
         self._ends: list[Finished] = []
-        # {…,"choices":[ and what closes a chunk again.
-        self._opening = framing.DATA + opening(head, ID_PREFIX, OBJECT) + b',"choices":['
-        self._closing = (b'],"usage":null}' if shape.include_usage else b"]}") + framing.END
-        self._text = b""
         self._text_end = b',"logprobs":null,"finish_reason":null}' + self._closing
         self._tokens = TokenLists(shape.logprobs)
-
-    def feed(self, events: Sequence[Event]) -> bytes:
-        """The bytes of these events, the closing ones included with the last `Finished`."""
-        if not events:
-            return b""
-        pieces: list[bytes] = []
-        if not self._text:
-            pieces.append(self._begin_choice())
-        prefix, suffix = self._text, self._text_end
-        for event in events:
-            if type(event) is TextDelta and event.logprobs is None:
-                text = event.text
-                quoted = quote(text) if text.isascii() else one_line(quote(text))
-                pieces.append(prefix + quoted + suffix)
-            else:
-                pieces.append(one_line(self._rare(event)))
-                prefix = self._text  # another choice may have begun
-        return b"".join(pieces)
-
-    def fail(self, error: GatewayError) -> bytes:
-        """The in-band end of a stream that broke; every SDK raises on it."""
-        return framing.record(openai_errors.body(error))
 
     def reply(self, answers: Sequence[Completion]) -> bytes:
         """A whole answer, from as many completions as were drawn."""

@@ -11,7 +11,6 @@ from typing import Final
 
 import attrs
 
-from gateway.config.schema import Generation, Limits
 from gateway.core import jsonio
 from gateway.core.jsonio import Json
 from gateway.core.messages import Embeddings
@@ -21,14 +20,13 @@ from gateway.dialects.draft import (
     Draft,
     Fate,
     Parameter,
+    Reading,
     Table,
-    draft_of,
     to_request,
     without_effect,
 )
 
 INPUTS_MAX: Final = 2048
-TOKEN_MAX: Final = 2**31 - 1
 
 
 @attrs.frozen(kw_only=True)
@@ -42,51 +40,9 @@ class EmbeddingsParsed(EmbedParsed):
     base64: bool = False
 
 
-class OpenAIEmbeddings:
-    """POST /v1/embeddings. See `EmbedDialect`."""
-
-    json_only: Final = True
-
-    def __init__(self, limits: Limits, generation: Generation) -> None:
-        self._limits = limits
-        self._generation = generation
-        self.parameters: Final = PARAMETERS
-        self.required: Final = tuple(_REQUIRED)
-
-    def parse(self, body: bytes | bytearray) -> EmbeddingsParsed:
-        """Raises MalformedRequest, InvalidRequest (with `param`), TooLarge."""
-        draft = draft_of(
-            body, PARAMETERS, _REQUIRED, limits=self._limits, generation=self._generation
-        )
-        return EmbeddingsParsed(
-            request=draft.finish_embed(),
-            ignored=draft.ignored,
-            base64=draft.notes.get("encoding_format") == "base64",
-        )
-
-    def reply(self, parsed: EmbeddingsParsed, head: ReplyHead, embeddings: Embeddings) -> bytes:
-        written = embedding.base64 if parsed.base64 else embedding.numbers
-        data = b",".join(
-            b'{"object":"embedding","index":%d,"embedding":%b}' % (index, written(vector))
-            for index, vector in enumerate(embeddings.vectors)
-        )
-        return b'{"object":"list","data":[%b],"model":%b,"usage":%b}' % (
-            data,
-            jsonio.quote(head.model),
-            jsonio.dumps(
-                {
-                    "prompt_tokens": embeddings.prompt_tokens,
-                    "total_tokens": embeddings.prompt_tokens,
-                }
-            ),
-        )
-
-
 # --- Parameters with rules of their own ------------------------------------------
 
 _TEXT: Final = fields.text(1)
-_TOKEN: Final = fields.integer(0, TOKEN_MAX)
-_TOKENS_SCHEMA: Final = {"type": "array", "items": _TOKEN.schema, "minItems": 1}
 
 
 def _input(draft: Draft, value: Json, path: str) -> Fate:
@@ -113,9 +69,8 @@ def _one(value: Json, path: str) -> str | tuple[int, ...]:
     match value:
         case str():
             return _TEXT(value, path)
-        case [int(), *_]:
-            if all(type(token) is int and 0 <= token <= TOKEN_MAX for token in value):
-                return tuple(value)
+        case [_, *_] if fields.is_tokens(value):
+            return tuple(value)
     raise fields.invalid(path, "a non-empty string or a non-empty list of tokens")
 
 
@@ -138,10 +93,10 @@ PARAMETERS: Final[Table] = {
         {
             "anyOf": [
                 _TEXT.schema,
-                _TOKENS_SCHEMA,
+                fields.TOKENS,
                 {
                     "type": "array",
-                    "items": {"anyOf": [_TEXT.schema, _TOKENS_SCHEMA]},
+                    "items": {"anyOf": [_TEXT.schema, fields.TOKENS]},
                     "minItems": 1,
                     "maxItems": INPUTS_MAX,
                 },
@@ -169,3 +124,36 @@ PARAMETERS: Final[Table] = {
     # No engine of ours honours it.
     "user": without_effect(fields.text(0, 4096)),
 }
+
+
+class OpenAIEmbeddings(Reading):
+    """POST /v1/embeddings. See `EmbedDialect`."""
+
+    parameters = PARAMETERS
+    required = _REQUIRED
+
+    def parse(self, body: bytes | bytearray) -> EmbeddingsParsed:
+        """Raises MalformedRequest, InvalidRequest (with `param`), TooLarge."""
+        draft = self.draft(body)
+        return EmbeddingsParsed(
+            request=draft.finish_embed(),
+            ignored=draft.ignored,
+            base64=draft.notes.get("encoding_format") == "base64",
+        )
+
+    def reply(self, parsed: EmbeddingsParsed, head: ReplyHead, embeddings: Embeddings) -> bytes:
+        written = embedding.base64 if parsed.base64 else embedding.numbers
+        data = b",".join(
+            b'{"object":"embedding","index":%d,"embedding":%b}' % (index, written(vector))
+            for index, vector in enumerate(embeddings.vectors)
+        )
+        return b'{"object":"list","data":[%b],"model":%b,"usage":%b}' % (
+            data,
+            jsonio.quote(head.model),
+            jsonio.dumps(
+                {
+                    "prompt_tokens": embeddings.prompt_tokens,
+                    "total_tokens": embeddings.prompt_tokens,
+                }
+            ),
+        )

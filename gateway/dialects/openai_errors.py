@@ -6,7 +6,7 @@ from typing import Final
 from gateway.core import jsonio
 from gateway.core.errors import GatewayError, Overloaded
 from gateway.core.jsonio import Json
-from gateway.dialects.base import Envelope
+from gateway.dialects.base import Envelope, misfit_is_400
 
 _TYPES: Final = {401: "authentication_error", 429: "rate_limit_error"}
 
@@ -57,11 +57,7 @@ SCHEMA: Final[dict[str, Json]] = {
 ENVELOPE: Final = Envelope(body, SCHEMA)
 
 
-def _as_openai(error: GatewayError) -> int:
-    return 400 if error.status == 422 else error.status
-
-
-AS_OPENAI: Final = Envelope(body, SCHEMA, _as_openai)
+AS_OPENAI: Final = Envelope(body, SCHEMA, status=misfit_is_400)
 """With OpenAI's own status for a body that does not fit, and not the predecessor's: coding
 agents send again whatever was refused with another."""
 

@@ -14,7 +14,6 @@ from typing import Final
 
 import attrs
 
-from gateway.config.schema import Generation, Limits
 from gateway.core.errors import InvalidRequest
 from gateway.core.jsonio import Json
 from gateway.dialects import fields, sampling
@@ -23,8 +22,8 @@ from gateway.dialects.draft import (
     Draft,
     Fate,
     Parameter,
+    Reading,
     Table,
-    draft_of,
     schema_of,
     to_request,
     token_limit,
@@ -61,46 +60,6 @@ class ResponsesParsed(Parsed):
     callees: Mapping[str, Callee] = attrs.field(factory=dict)
     summary: bool = False
     sealed: bool = False
-
-
-class OpenAIResponses:
-    """POST /v1/responses. See `Dialect`."""
-
-    stream_type: Final = "text/event-stream"
-    json_only: Final = True
-
-    def __init__(self, limits: Limits, generation: Generation) -> None:
-        self._limits = limits
-        self._generation = generation
-        self.parameters: Final = PARAMETERS
-        self.required: Final = tuple(_REQUIRED)
-
-    def parse(self, body: bytes | bytearray) -> ResponsesParsed:
-        """Raises MalformedRequest, InvalidRequest (with `param`), TooLarge."""
-        draft = draft_of(
-            body, PARAMETERS, _REQUIRED, limits=self._limits, generation=self._generation
-        )
-        settle_tools(draft)
-        # Agents set no limit, and take an answer that was cut for a broken one: they
-        # would ask for the same again and again.
-        request = draft.finish(unlimited=self._generation.max_tokens_max)
-        return ResponsesParsed(
-            request=request,
-            ignored=draft.ignored,
-            shown=_shown(draft, request.max_tokens),
-            callees=offer_of(draft).callees,
-            summary="summary" in draft.notes,
-            sealed="sealed" in draft.notes,
-        )
-
-    def encoder(self, parsed: ResponsesParsed, head: ReplyHead) -> ResponsesEncoder:
-        return ResponsesEncoder(
-            head,
-            shown=parsed.shown,
-            callees=parsed.callees,
-            summary=parsed.summary,
-            sealed=parsed.sealed,
-        )
 
 
 def _shown(draft: Draft, max_tokens: int | None) -> dict[str, Json]:
@@ -280,3 +239,37 @@ PARAMETERS: Final[Table] = {
     ),
     "user": without_effect(STRING),
 }
+
+
+class OpenAIResponses(Reading):
+    """POST /v1/responses. See `Dialect`."""
+
+    stream_type: Final = "text/event-stream"
+
+    parameters = PARAMETERS
+    required = _REQUIRED
+
+    def parse(self, body: bytes | bytearray) -> ResponsesParsed:
+        """Raises MalformedRequest, InvalidRequest (with `param`), TooLarge."""
+        draft = self.draft(body)
+        settle_tools(draft)
+        # Agents set no limit, and take an answer that was cut for a broken one: they
+        # would ask for the same again and again.
+        request = draft.finish(unlimited=self.generation.max_tokens_max)
+        return ResponsesParsed(
+            request=request,
+            ignored=draft.ignored,
+            shown=_shown(draft, request.max_tokens),
+            callees=offer_of(draft).callees,
+            summary="summary" in draft.notes,
+            sealed="sealed" in draft.notes,
+        )
+
+    def encoder(self, parsed: ResponsesParsed, head: ReplyHead) -> ResponsesEncoder:
+        return ResponsesEncoder(
+            head,
+            shown=parsed.shown,
+            callees=parsed.callees,
+            summary=parsed.summary,
+            sealed=parsed.sealed,
+        )

@@ -11,11 +11,11 @@ from gateway.dialects.draft import (
     Fate,
     Parameter,
     Table,
+    check_size,
     schema_of,
     walk,
     without_effect,
 )
-from gateway.dialects.openai_chat_tools import check_size
 from gateway.dialects.openai_common import STRING
 from gateway.dialects.openai_responses_tools import INNER, LOCAL_SHELL, NAME, offer_of
 

@@ -20,8 +20,7 @@ import attrs
 from gateway.core.jsonio import Json
 from gateway.core.messages import Tool
 from gateway.dialects import fields
-from gateway.dialects.draft import Draft, Fate, Parameter
-from gateway.dialects.openai_chat_tools import check_size
+from gateway.dialects.draft import Draft, Fate, Parameter, check_size
 
 LOCAL_SHELL: Final = "local_shell"
 """The kind of tool, and the function's name."""

@@ -11,7 +11,6 @@ from typing import Final
 
 import attrs
 
-from gateway.config.schema import Generation, Limits
 from gateway.core import jsonio
 from gateway.core.errors import InvalidRequest
 from gateway.core.jsonio import Json
@@ -22,8 +21,8 @@ from gateway.dialects.draft import (
     Draft,
     Fate,
     Parameter,
+    Reading,
     Table,
-    draft_of,
     to_request,
     without_effect,
 )
@@ -32,8 +31,6 @@ from gateway.dialects.openai_chat_tools import TOOLS
 
 CHARS_MAX: Final = 1_000_000
 """Taking so much apart costs an engine a second; the answer is larger than the text."""
-
-TOKEN_MAX: Final = 2**31 - 1
 
 DEFAULT_MODEL: Final = "default"
 """Where none is named, as clients of llama.cpp do: it has but one."""
@@ -60,20 +57,92 @@ class TokenizeParsed:
     strings: bool = False
 
 
-class Tokenize:
+@attrs.frozen(kw_only=True)
+class DetokenizeParsed:
+    """Tokens to put together: one prompt of the request."""
+
+    request: GenerateRequest
+    ignored: tuple[str, ...] = ()
+
+    @property
+    def ids(self) -> Sequence[int]:
+        return self.request.prompts[0].tokens
+
+
+def _string(piece: Piece) -> str:
+    return piece if isinstance(piece, str) else piece.decode("utf-8", "replace")
+
+
+# --- The tables ----------------------------------------------------------------------
+
+_TEXT: Final = fields.text()
+_SUBJECT: Final = fields.text(0, CHARS_MAX)
+
+
+def _tokens(value: Json, path: str) -> tuple[int, ...]:
+    listed = fields.array(value, path, length_max=CHARS_MAX)
+    if not fields.is_tokens(listed):
+        raise fields.invalid(path, f"a list of tokens, from 0 to {fields.TOKEN_MAX}")
+    return tuple(listed)
+
+
+def _subject(name: str, note: str) -> Parameter:
+    def reader(draft: Draft, value: Json, path: str) -> Fate:
+        draft.request[name] = _SUBJECT(value, path)
+        return "asked"
+
+    # The bound is left out: whoever tries a schema's bounds would send more than a body may have.
+    return Parameter(reader, _TEXT.schema, note=f"{note}; {CHARS_MAX} characters at the most")
+
+
+_MODEL: Final = to_request("model", fields.model_name, note="the default model if it is missing")
+
+_REQUIRED: Final[Mapping[str, str]] = {"tokens": "a list of tokens of the model's vocabulary"}
+
+TOKENIZE: Final[Table] = {
+    "model": _MODEL,
+    "prompt": _subject("prompt", "begins as a prompt begins, unless add_special_tokens is false"),
+    "content": _subject("content", "stands by itself, unless add_special is true"),
+    "messages": MESSAGES,
+    "tools": TOOLS,
+    "add_special": to_request("add_special", fields.boolean),
+    "add_special_tokens": to_request("add_special", fields.boolean),
+    "parse_special": to_request(
+        "parse_special",
+        fields.boolean,
+        note="false: marks of a template are taken for text, where the engine can",
+    ),
+    "with_pieces": to_request("with_pieces", fields.boolean),
+    "return_token_strs": to_request("return_token_strs", fields.boolean),
+    # Prompts are made as answers need them.
+    "add_generation_prompt": without_effect(fields.boolean, True),
+    "continue_final_message": without_effect(fields.boolean, False),
+    "chat_template": without_effect(_TEXT),
+    "chat_template_kwargs": without_effect(fields.obj, {}),
+    "media_io_kwargs": without_effect(fields.obj, {}),
+    "mm_processor_kwargs": without_effect(fields.obj, {}),
+}
+
+DETOKENIZE: Final[Table] = {
+    "model": _MODEL,
+    "tokens": to_request(
+        "tokens",
+        fields.Field(
+            _tokens,
+            {**fields.TOKENS, "minItems": 0, "maxItems": CHARS_MAX},
+        ),
+    ),
+}
+
+
+class Tokenize(Reading):
     """POST /tokenize."""
 
-    json_only: Final = True
-
-    def __init__(self, limits: Limits, generation: Generation) -> None:
-        self._limits = limits
-        self._generation = generation
-        self.parameters: Final = TOKENIZE
-        self.required: Final = ()
+    parameters = TOKENIZE
 
     def parse(self, body: bytes | bytearray) -> TokenizeParsed:
         """Raises MalformedRequest, InvalidRequest (with `param`), TooLarge (an image)."""
-        draft = draft_of(body, TOKENIZE, {}, limits=self._limits, generation=self._generation)
+        draft = self.draft(body)
         read = draft.request
         if sum(name in read for name in _SUBJECTS) != 1:
             raise InvalidRequest(
@@ -123,34 +192,15 @@ class Tokenize:
         return jsonio.dumps(document)
 
 
-@attrs.frozen(kw_only=True)
-class DetokenizeParsed:
-    """Tokens to put together: one prompt of the request."""
-
-    request: GenerateRequest
-    ignored: tuple[str, ...] = ()
-
-    @property
-    def ids(self) -> Sequence[int]:
-        return self.request.prompts[0].tokens
-
-
-class Detokenize:
+class Detokenize(Reading):
     """POST /detokenize."""
 
-    json_only: Final = True
-
-    def __init__(self, limits: Limits, generation: Generation) -> None:
-        self._limits = limits
-        self._generation = generation
-        self.parameters: Final = DETOKENIZE
-        self.required: Final = tuple(_REQUIRED)
+    parameters = DETOKENIZE
+    required = _REQUIRED
 
     def parse(self, body: bytes | bytearray) -> DetokenizeParsed:
         """Raises MalformedRequest, InvalidRequest (with `param`)."""
-        draft = draft_of(
-            body, DETOKENIZE, _REQUIRED, limits=self._limits, generation=self._generation
-        )
+        draft = self.draft(body)
         read = draft.request
         return DetokenizeParsed(
             request=GenerateRequest(
@@ -162,73 +212,3 @@ class Detokenize:
     def reply(self, text: str) -> bytes:
         """The whole answer: by llama.cpp's name and by vLLM's."""
         return jsonio.dumps({"content": text, "prompt": text})
-
-
-def _string(piece: Piece) -> str:
-    return piece if isinstance(piece, str) else piece.decode("utf-8", "replace")
-
-
-# --- The tables ----------------------------------------------------------------------
-
-_TEXT: Final = fields.text()
-_SUBJECT: Final = fields.text(0, CHARS_MAX)
-
-
-def _tokens(value: Json, path: str) -> tuple[int, ...]:
-    listed = fields.array(value, path, length_max=CHARS_MAX)
-    if not all(type(token) is int and 0 <= token <= TOKEN_MAX for token in listed):
-        raise fields.invalid(path, f"a list of tokens, from 0 to {TOKEN_MAX}")
-    return tuple(listed)
-
-
-def _subject(name: str, note: str) -> Parameter:
-    def reader(draft: Draft, value: Json, path: str) -> Fate:
-        draft.request[name] = _SUBJECT(value, path)
-        return "asked"
-
-    # The bound is left out: whoever tries a schema's bounds would send more than a body may have.
-    return Parameter(reader, _TEXT.schema, note=f"{note}; {CHARS_MAX} characters at the most")
-
-
-_MODEL: Final = to_request("model", fields.model_name, note="the default model if it is missing")
-
-_REQUIRED: Final[Mapping[str, str]] = {"tokens": "a list of tokens of the model's vocabulary"}
-
-TOKENIZE: Final[Table] = {
-    "model": _MODEL,
-    "prompt": _subject("prompt", "begins as a prompt begins, unless add_special_tokens is false"),
-    "content": _subject("content", "stands by itself, unless add_special is true"),
-    "messages": MESSAGES,
-    "tools": TOOLS,
-    "add_special": to_request("add_special", fields.boolean),
-    "add_special_tokens": to_request("add_special", fields.boolean),
-    "parse_special": to_request(
-        "parse_special",
-        fields.boolean,
-        note="false: marks of a template are taken for text, where the engine can",
-    ),
-    "with_pieces": to_request("with_pieces", fields.boolean),
-    "return_token_strs": to_request("return_token_strs", fields.boolean),
-    # Prompts are made as answers need them.
-    "add_generation_prompt": without_effect(fields.boolean, True),
-    "continue_final_message": without_effect(fields.boolean, False),
-    "chat_template": without_effect(_TEXT),
-    "chat_template_kwargs": without_effect(fields.obj, {}),
-    "media_io_kwargs": without_effect(fields.obj, {}),
-    "mm_processor_kwargs": without_effect(fields.obj, {}),
-}
-
-DETOKENIZE: Final[Table] = {
-    "model": _MODEL,
-    "tokens": to_request(
-        "tokens",
-        fields.Field(
-            _tokens,
-            {
-                "type": "array",
-                "maxItems": CHARS_MAX,
-                "items": {"type": "integer", "minimum": 0, "maximum": TOKEN_MAX},
-            },
-        ),
-    ),
-}

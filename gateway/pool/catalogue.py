@@ -12,7 +12,6 @@ from typing import Any, Final, TypeVar
 
 import attrs
 
-from gateway.backends.base import ModelInfo
 from gateway.config.effective import DEFAULT_MODEL, model_behind, untagged
 from gateway.config.schema import ModelSettings
 from gateway.core.messages import (
@@ -23,6 +22,7 @@ from gateway.core.messages import (
     Sampling,
     TextPart,
 )
+from gateway.core.models import ModelInfo
 
 R = TypeVar("R", bound=Request)
 

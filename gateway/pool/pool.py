@@ -4,8 +4,8 @@ from collections.abc import Callable, Collection, Sequence
 
 import attrs
 
-from gateway.backends.base import ModelInfo
 from gateway.core.errors import ModelNotFound, UpstreamUnreachable
+from gateway.core.models import ModelInfo
 from gateway.pool import balancer
 from gateway.pool.catalogue import Catalogue
 from gateway.pool.upstream import Upstream

@@ -5,7 +5,8 @@ from typing import Final
 
 import attrs
 
-from gateway.backends.base import InferenceBackend, ModelInfo, Probe
+from gateway.backends.base import InferenceBackend, Probe
+from gateway.core.models import ModelInfo
 from gateway.pool.breaker import Breaker
 
 LOAD_S_MIN: Final = 0.2

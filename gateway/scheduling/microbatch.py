@@ -13,13 +13,10 @@ may leave, and the call ends early only when all have.
 import asyncio
 import copy
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager
-from types import TracebackType
-from typing import Self
 
 import attrs
 
-from gateway.backends.base import EventStream, InferenceBackend
+from gateway.backends.base import InferenceBackend
 from gateway.core.errors import (
     BackendRefusedRequest,
     ContextLengthExceeded,
@@ -190,7 +187,7 @@ class MicroBatch:
         self._over(self, None if task.cancelled() or cause else task.result())
 
 
-class BatchMember(AbstractAsyncContextManager[EventStream]):
+class BatchMember:
     """One request's part of a batch, as an `EventStream` that has nothing but an end.
 
     Attributes:
@@ -203,17 +200,6 @@ class BatchMember(AbstractAsyncContextManager[EventStream]):
         self._backend = backend
         self.ends: list[Finished] = []
         self.embeddings = Embeddings(())
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Nothing: the batch is left with the lease."""
 
     async def read(self) -> Sequence[Event]:
         """As `EventStream.read`; raises as `MicroBatch.embed`."""

@@ -9,7 +9,7 @@ The rules decide, as long as the plan by due times stays possible.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from gateway.config.schema import Scheduling
@@ -161,7 +161,7 @@ class Scheduler:
             cached_chars=cached,
             shares=_shares(members),
         )
-        for member, part in running.shares:
+        for member, part in running.shares.items():
             self._state.accounts.charge(member.flow, running.expected_s * part)
 
     def running(self, ticket: Ticket) -> Running | None:
@@ -255,7 +255,7 @@ class Scheduler:
         running = self._state.running.pop(ticket)
         self._state.engine(running.upstream).occupancy.ended(now)
         expected_s, measured_s = running.expected_s, now - running.started_at
-        for member, part in running.shares:
+        for member, part in running.shares.items():
             self._state.accounts.settle(member.flow, expected_s * part, measured_s * part)
             self._state.accounts.left(member.flow, now)
 
@@ -292,11 +292,11 @@ class Scheduler:
                 engine.lost()
 
 
-def _shares(members: Sequence[Ticket]) -> tuple[tuple[Ticket, float], ...]:
+def _shares(members: Sequence[Ticket]) -> Mapping[Ticket, float]:
     """The part of one slot that each of them has used, by what they cost alone."""
     if len(members) == 1:
-        return ((members[0], 1.0),)
+        return {members[0]: 1.0}
     whole_s = sum(member.cost.service_s for member in members)
     if whole_s <= 0.0:
-        return tuple((member, 1.0 / len(members)) for member in members)
-    return tuple((member, member.cost.service_s / whole_s) for member in members)
+        return {member: 1.0 / len(members) for member in members}
+    return {member: member.cost.service_s / whole_s for member in members}

@@ -1,5 +1,7 @@
 """What runs and what waits, and what that costs as things are. Pure."""
 
+from collections.abc import Mapping
+
 import attrs
 
 from gateway.core.messages import EmbedRequest
@@ -38,7 +40,7 @@ class Running:
     work: Work
     swaps: bool
     cached_chars: int
-    shares: tuple[tuple[Ticket, float], ...]
+    shares: Mapping[Ticket, float]
 
     @property
     def expected_s(self) -> float:

@@ -1,11 +1,14 @@
 """GET /openapi.json and /docs: what there is, told to machines and to people."""
 
+import asyncio
+import functools
 import hashlib
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
+import attrs
 from aiohttp import ETag, hdrs, web
 
 from gateway.core import jsonio
@@ -21,37 +24,51 @@ _IS_HOST: Final = re.compile(r"[A-Za-z0-9.:\[\]_-]{1,255}").fullmatch
 _SCHEMES: Final = ("http", "https")
 
 
+@attrs.frozen
+class _Made:
+    openapi: bytes
+    page: bytes
+
+
 class Docs:
-    """Both are made once, by `describe`, which must come before the first request."""
+    """Both are made when one of them is first asked for, in a thread: it takes 80 ms."""
 
     def __init__(self, *, clock: Clock) -> None:
         self._clock = clock
-        self._openapi = b""
-        self._page = b""
+        self._make: Callable[[], _Made] | None = None
 
     def describe(self, table: Sequence[Route], *, keyed: bool) -> None:
-        """Tell of these routes.
+        """Tell of these routes; must come before the first request.
 
         Args:
             keyed: Whether this gateway has keys.
         """
-        description = openapi.document(table, keyed=keyed)
-        self._openapi = jsonio.dumps(description)
-        self._page = docs_page.page(description, keyed=keyed).encode()
+
+        def make() -> _Made:
+            description = openapi.document(table, keyed=keyed)
+            page = docs_page.page(description, keyed=keyed).encode()
+            return _Made(jsonio.dumps(description), page)
+
+        self._make = functools.cache(make)
 
     async def openapi(self, web_request: web.Request) -> web.Response:
-        return self._reply(web_request, self._openapi, JSON)
+        made = await self._made()
+        return self._reply(web_request, made.openapi, JSON)
 
     async def page(self, web_request: web.Request) -> web.Response:
+        made = await self._made()
         base = html.escape(_base_url(web_request)).encode()
-        reply = self._reply(web_request, self._page.replace(BASE.encode(), base), HTML)
+        reply = self._reply(web_request, made.page.replace(BASE.encode(), base), HTML)
         reply.headers["Content-Security-Policy"] = docs_page.SECURITY_POLICY
         reply.headers["Referrer-Policy"] = "no-referrer"
         return reply
 
+    async def _made(self) -> _Made:
+        assert self._make is not None, "not described yet"
+        return await asyncio.to_thread(self._make)
+
     def _reply(self, web_request: web.Request, body: bytes, content_type: str) -> web.Response:
         """The body, or nothing if the client has it already (RFC 9110 section 13.1.2)."""
-        assert body, "not described yet"
         headers = web_request[VISIT].headers(self._clock.now())
         tag = ETag(hashlib.blake2b(body, digest_size=12).hexdigest())
         # It is another one after the next start, and it may have wanted a key.

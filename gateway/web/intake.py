@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Final, Generic, TypeVar
 
 import attrs
 from aiohttp import web
@@ -12,9 +12,8 @@ from gateway.config.schema import Limits, Scheduling, Timeouts
 from gateway.core import jsonio
 from gateway.core.clock import Clock
 from gateway.core.errors import UnsupportedMediaType
-from gateway.core.messages import Request
 from gateway.core.ticket import ANONYMOUS, Caller, Hints
-from gateway.dialects.base import ReplyHead
+from gateway.dialects.base import Reads, ReplyHead, Said
 from gateway.service import Service
 from gateway.story import Answer
 from gateway.web.body import BodyBudget, BodyShare, read_body
@@ -34,26 +33,8 @@ REJOINED: Final = "x-gateway-rejoined"
 """Of an answer that an earlier try of the same request had begun."""
 
 
-class Said(Protocol):
-    """A body as its dialect has read it."""
-
-    @property
-    def request(self) -> Request: ...
-    @property
-    def ignored(self) -> tuple[str, ...]: ...
-
-
 S = TypeVar("S", bound=Said)
-S_co = TypeVar("S_co", bound=Said, covariant=True)
 R = TypeVar("R")
-
-
-class Reads(Protocol[S_co]):
-    """A dialect, as far as its bodies go."""
-
-    @property
-    def json_only(self) -> bool: ...
-    def parse(self, body: bytes | bytearray) -> S_co: ...
 
 
 @attrs.frozen

@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 import pytest
 
-from gateway.backends.base import LOAD_TIME_MAX_S, ModelInfo
+from gateway.backends.base import LOAD_TIME_MAX_S
 from gateway.backends.http import HttpClient
 from gateway.backends.ollama import OllamaBackend
 from gateway.config.schema import Limits
@@ -35,6 +35,7 @@ from gateway.core.messages import (
     TextDelta,
     ToolCallDelta,
 )
+from gateway.core.models import ModelInfo
 from tests.backends.fake_engine import (
     CLOSE,
     END,

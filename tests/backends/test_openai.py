@@ -5,7 +5,6 @@ from pathlib import Path
 import attrs
 import pytest
 
-from gateway.backends.base import ModelInfo
 from gateway.backends.http import HttpClient
 from gateway.backends.openai import OpenAIBackend
 from gateway.config.schema import Limits
@@ -32,6 +31,7 @@ from gateway.core.messages import (
     Role,
     TextDelta,
 )
+from gateway.core.models import ModelInfo
 from tests.backends.fake_engine import (
     CLOSE,
     END,

@@ -88,7 +88,7 @@ def test_the_model_alone_is_required() -> None:
     with pytest.raises(InvalidRequest) as caught:
         EMBED.parse(b'{"input":"x"}')
     assert caught.value.param == "model"
-    assert EMBED.required == EMBEDDINGS.required == ("model",)
+    assert list(EMBED.required) == list(EMBEDDINGS.required) == ["model"]
 
 
 def test_vectors_are_answered_with_what_is_known_of_the_work() -> None:

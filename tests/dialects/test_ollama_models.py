@@ -4,7 +4,7 @@ from typing import Any
 import attrs
 import pytest
 
-from gateway.backends.base import ModelInfo
+from gateway.core.models import ModelInfo
 from gateway.dialects import ollama_models
 
 KNOWN = ModelInfo(

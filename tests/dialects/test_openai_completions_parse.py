@@ -10,11 +10,11 @@ from gateway.config.schema import Generation, Limits
 from gateway.core.errors import GatewayError, InvalidRequest, MalformedRequest
 from gateway.core.messages import GenerateRequest, Prompt, Sampling
 from gateway.dialects.base import Dialect
+from gateway.dialects.fields import TOKEN_MAX
 from gateway.dialects.openai_completions import (
     ANSWERS_MAX,
     CHOICES_MAX,
     PARAMETERS,
-    TOKEN_MAX,
     CompletionsParsed,
     OpenAICompletions,
 )

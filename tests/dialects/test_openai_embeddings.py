@@ -130,7 +130,7 @@ def test_a_body_that_is_no_object_is_malformed() -> None:
 
 
 def test_it_says_what_it_takes() -> None:
-    assert DIALECT.required == ("model", "input")
+    assert list(DIALECT.required) == ["model", "input"]
     assert {"model", "input", "dimensions", "encoding_format", "user"} <= DIALECT.parameters.keys()
 
 

@@ -2,7 +2,7 @@ import json
 
 from openai.types import Model
 
-from gateway.backends.base import ModelInfo
+from gateway.core.models import ModelInfo
 from gateway.dialects import openai_models
 
 

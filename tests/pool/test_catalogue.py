@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.backends.base import ModelInfo
 from gateway.config.schema import Generation, Limits, ModelOptions, ModelSettings
 from gateway.config.structure import structure
 from gateway.core.errors import InvalidRequest
@@ -20,6 +19,7 @@ from gateway.core.messages import (
     Sampling,
     TextPart,
 )
+from gateway.core.models import ModelInfo
 from gateway.dialects.draft import Draft, walk
 from gateway.dialects.sampling import SAMPLING
 from gateway.pool.catalogue import Catalogue

@@ -1,7 +1,8 @@
 import pytest
 
 from gateway.backends import ollama_wire
-from gateway.backends.base import ModelInfo, Probe
+from gateway.backends.base import Probe
+from gateway.core.models import ModelInfo
 from gateway.pool.upstream import LOAD_S_MIN, Upstream
 from tests.engines import ScriptedEngine, upstream
 

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.backends.base import ModelInfo, Probe
+from gateway.backends.base import Probe
+from gateway.core.models import ModelInfo
 from gateway.core.ticket import Priority, Ticket
 from gateway.pool.pool import Pool
 from gateway.pool.upstream import Upstream

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.backends.base import ModelInfo, Probe
+from gateway.backends.base import Probe
 from gateway.config.schema import Scheduling
 from gateway.core.messages import (
     Finished,
@@ -18,6 +18,7 @@ from gateway.core.messages import (
     Tool,
     Usage,
 )
+from gateway.core.models import ModelInfo
 from gateway.core.ticket import Caller, Priority, Ticket
 from gateway.pool.upstream import Upstream
 from gateway.scheduling.estimate import CostModel

@@ -296,6 +296,7 @@ class Service:
                                     queue_s=story.queue_s,
                                     cut=self._cut(story, timer),
                                     prompt_tokens=ticket.cost.prompt_tokens,
+                                    cut_to=_cut_to(request),
                                 )
                                 result = await consume(story.answer)
                             except (asyncio.CancelledError, ConnectionError) as gone:
@@ -412,6 +413,7 @@ class Service:
                     ignored=ignored,
                     queue_s=0.0,
                     cut=self._cut(story, timer),
+                    cut_to=_cut_to(request),
                     rejoined=True,
                 )
                 result = await consume(story.answer)
@@ -519,6 +521,10 @@ def _all_ends(stream: EventStream, story: Story) -> Sequence[Finished]:
         # A machine so slow that every answer is cut would else never be known for it.
         return [Finished(FinishReason.LENGTH, answer.cut_usage)]
     return ()
+
+
+def _cut_to(request: Request) -> int | None:
+    return request.cut_to if isinstance(request, GenerateRequest) else None
 
 
 def _not_in_time(request: Request) -> RequestTimeout:

@@ -33,6 +33,7 @@ class Answer:
 
     Attributes:
         ignored: Parameters that the chosen upstream can't honour, by name.
+        cut_to: Tokens of it, where these are fewer than the caller wants.
         queue_s: How long it waited for its slot.
         truncated: It reached its deadline, and what there was is all there will be.
         cut_usage: What had been written by then of the answer that was cut.
@@ -46,6 +47,7 @@ class Answer:
         "_stream",
         "_tokens",
         "cut",
+        "cut_to",
         "cut_usage",
         "ignored",
         "queue_s",
@@ -63,6 +65,7 @@ class Answer:
         queue_s: float,
         cut: Callable[[], bool] | None = None,
         prompt_tokens: int = 0,
+        cut_to: int | None = None,
         rejoined: bool = False,
     ) -> None:
         """
@@ -77,6 +80,7 @@ class Answer:
         self._prompt_tokens = prompt_tokens
         self._tokens = 0
         self.cut = cut
+        self.cut_to = cut_to
         self.ignored = ignored
         self.queue_s = queue_s
         self.cut_usage = Usage()

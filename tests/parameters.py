@@ -176,6 +176,8 @@ def judge(parse: Parse, base: Body, parameter: Documented, value: Json) -> Judge
     except GatewayError as error:
         _check_refusal(error, parameter.name.partition(".")[0])
         return Judged("refused", plain)
+    if parameter.name in told.ignored and parameter.name not in plain.ignored:
+        return Judged("ignored", plain, told)  # Though the answer may say it again.
     if _essence(told) != _essence(plain):
         return Judged("honoured", plain, told)
     if _is_named(parameter.name, told.ignored) and not _is_named(parameter.name, plain.ignored):

@@ -44,7 +44,7 @@ from gateway.telemetry.exchange import Exchange
 from gateway.telemetry.lines import JsonLines
 from gateway.telemetry.metrics import Gauges, Metrics, UpstreamGauges
 from gateway.web import app
-from gateway.web.intake import IGNORED_PARAMS, REJOINED, TRUNCATED
+from gateway.web.intake import IGNORED_PARAMS, MAX_TOKENS, REJOINED, TRUNCATED
 from gateway.web.refusals import say_when
 from gateway.web.tokenizing import ESTIMATED
 from gateway.web.unserved import UNSERVED
@@ -264,7 +264,7 @@ def test_what_is_not_served_is_told_in_the_same_words() -> None:
 def test_every_header_of_ours_is_told() -> None:
     refused = Visit(None, 0.0).headers(0.0)
     say_when(QueueFull("Full.", retry_after_s=1.0, promise=Promise(place="p")), refused)
-    ours = {*refused, IGNORED_PARAMS, TRUNCATED, REJOINED, ESTIMATED}
+    ours = {*refused, IGNORED_PARAMS, MAX_TOKENS, TRUNCATED, REJOINED, ESTIMATED}
     told = {code(row[0])[0] for row in table(README, "header", "meaning")}
     assert told == ours - {"Server", "X-Content-Type-Options"}
 

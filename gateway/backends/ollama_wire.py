@@ -13,7 +13,7 @@ import msgspec
 from gateway.backends.ollama_lines import LinesReader, broke_off, finished, unreadable
 from gateway.backends.pieces import Logprob, arguments_text, logprobs
 from gateway.core import jsonio
-from gateway.core.errors import InvalidRequest, UpstreamFailed
+from gateway.core.errors import UpstreamFailed
 from gateway.core.jsonio import Json, LineDecoder
 from gateway.core.messages import (
     Event,
@@ -73,11 +73,7 @@ def unsupported(request: GenerateRequest) -> tuple[str, ...]:
 
 
 def chat_body(request: GenerateRequest, model: str) -> bytes:
-    """The body for /api/chat.
-
-    Raises:
-        InvalidRequest: An earlier tool call's arguments are not a JSON object.
-    """
+    """The body for /api/chat."""
     body: dict[str, Json] = {
         "model": model,
         "messages": _messages(request.messages),
@@ -160,7 +156,7 @@ def _options(request: GenerateRequest) -> dict[str, Json]:
 def _messages(messages: tuple[Message, ...]) -> list[Json]:
     tool_names: dict[str, str] = {}
     wire: list[Json] = []
-    for index, message in enumerate(messages):
+    for message in messages:
         content = message.content
         entry: dict[str, Json] = {"role": message.role.value, "content": message.text}
         if not isinstance(content, str) and (images := message.images):
@@ -174,9 +170,7 @@ def _messages(messages: tuple[Message, ...]) -> list[Json]:
                     "function": {
                         "index": number,
                         "name": call.name,
-                        "arguments": _arguments(
-                            call.arguments, f"messages[{index}].tool_calls[{number}]"
-                        ),
+                        "arguments": {**call.given},
                     },
                 }
                 for number, call in enumerate(message.tool_calls)
@@ -189,19 +183,6 @@ def _messages(messages: tuple[Message, ...]) -> list[Json]:
             entry["tool_call_id"] = call_id
         wire.append(entry)
     return wire
-
-
-def _arguments(text: str, path: str) -> Json:
-    try:
-        arguments = jsonio.loads(text) if text.strip() else {}
-    except ValueError:
-        arguments = None
-    if not isinstance(arguments, dict):
-        raise InvalidRequest(
-            "The arguments of a tool call must be a JSON object, as text.",
-            param=f"{path}.function.arguments",
-        )
-    return arguments
 
 
 # --- What is answered -----------------------------------------------------------

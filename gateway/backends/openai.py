@@ -1,6 +1,7 @@
 """The driver of any engine with OpenAI's API: vLLM, llama.cpp's server, and the like."""
 
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Final, Literal
 
 import attrs
@@ -10,8 +11,9 @@ from yarl import URL
 from gateway.backends import openai_embeddings_wire
 from gateway.backends import openai_wire as wire
 from gateway.backends.answer import AnswerStream
-from gateway.backends.base import Probe
+from gateway.backends.base import EventStream, Probe
 from gateway.backends.embedding import in_calls
+from gateway.backends.fitting import Fitting
 from gateway.backends.http import Exchange, HttpClient, endpoint
 from gateway.backends.openai_completions_wire import CompletionReader, completion_body
 from gateway.backends.openai_embeddings_wire import embeddings_body, read_embeddings
@@ -112,8 +114,8 @@ class OpenAIBackend:
             return openai_embeddings_wire.unsupported(request, vllm=self._is_vllm)
         return wire.unsupported(request, self._extensions)
 
-    def open(self, request: GenerateRequest) -> AnswerStream:
-        return self._continue(request) if request.prompts else self._chat(request)
+    def open(self, request: GenerateRequest) -> AbstractAsyncContextManager[EventStream]:
+        return Fitting(self._continue if request.prompts else self._chat, request)
 
     def _chat(self, request: GenerateRequest) -> AnswerStream:
         return AnswerStream(

@@ -16,6 +16,7 @@ from gateway.backends.pieces import Logprob
 from gateway.core import jsonio
 from gateway.core.jsonio import Json, LineDecoder
 from gateway.core.messages import (
+    INVALID_JSON,
     Event,
     GenerateRequest,
     JsonObject,
@@ -26,6 +27,7 @@ from gateway.core.messages import (
     ReasoningDelta,
     TextDelta,
     TextPart,
+    ToolCall,
     ToolCallDelta,
     ToolChoice,
 )
@@ -43,6 +45,9 @@ _SAMPLING: Final[Mapping[str, tuple[str, ...]]] = {
     # llama.cpp's name and vLLM's; each skips the other's.
     "repeat_penalty": ("repeat_penalty", "repetition_penalty"),
 }
+_TOP_P_MIN: Final = 1e-6
+"""The likeliest token alone, as 0 says; vLLM takes no 0."""
+
 LLAMA_CPP_EXTENSIONS: Final = frozenset(
     {"typical_p", "repeat_last_n", "mirostat", "mirostat_tau", "mirostat_eta"}
 )
@@ -103,6 +108,8 @@ def common_fields(request: GenerateRequest, extensions: frozenset[str]) -> dict[
     for field, names in _SAMPLING.items():
         if (value := getattr(sampling, field)) is not None:
             body.update(dict.fromkeys(names, value))
+    if sampling.top_p == 0:
+        body["top_p"] = _TOP_P_MIN
     if sampling.stop:
         body["stop"] = list(sampling.stop)
     if sampling.logit_bias is not None:
@@ -112,6 +119,12 @@ def common_fields(request: GenerateRequest, extensions: frozenset[str]) -> dict[
     for name in extensions & request.extensions.keys():
         body[name] = request.extensions[name]
     return body
+
+
+def _arguments(call: ToolCall) -> str:
+    """As the model wrote them, if that is an object: templates take nothing else."""
+    given = call.given
+    return call.arguments if given and INVALID_JSON not in given else jsonio.dumps_text(given)
 
 
 def _message(message: Message) -> Json:
@@ -137,7 +150,7 @@ def _message(message: Message) -> Json:
             {
                 "id": call.id,
                 "type": "function",
-                "function": {"name": call.name, "arguments": call.arguments},
+                "function": {"name": call.name, "arguments": _arguments(call)},
             }
             for call in message.tool_calls
         ]

@@ -147,7 +147,7 @@ class Overflow:
                 f"The prompt of {prompt} tokens and the longest answer asked for do not fit in"
                 f" the context of this model, {context} tokens."
             )
-        return ContextLengthExceeded(message, param=param)
+        return ContextLengthExceeded(message, param=param, prompt=prompt, context=context)
 
 
 def overflow(text: str) -> Overflow | None:

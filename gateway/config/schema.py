@@ -269,7 +269,7 @@ class Limits:
     messages_max: int = attrs.field(default=2048, validator=_positive)
     """Messages in one request."""
 
-    tools_max: int = attrs.field(default=128, validator=_positive)
+    tools_max: int = attrs.field(default=512, validator=_positive)
     """Tools in one request."""
 
     tools_bytes_max: int = attrs.field(default=256 * 1024, validator=_positive)
@@ -318,7 +318,7 @@ class ModelOptions:
     temperature: float | None = attrs.field(default=None, validator=optional([ge(0.0), le(2.0)]))
     """0 for the likeliest token always; the higher, the more surprising."""
 
-    top_p: float | None = attrs.field(default=None, validator=optional([gt(0.0), le(1.0)]))
+    top_p: float | None = attrs.field(default=None, validator=optional([ge(0.0), le(1.0)]))
     """Draw from the likeliest tokens that together have this probability."""
 
     top_k: int | None = attrs.field(default=None, validator=optional([ge(-1), le(INT32_MAX)]))

@@ -103,11 +103,28 @@ class UnsupportedParameter(GatewayError):
 
 
 class ContextLengthExceeded(GatewayError):
-    """The prompt is longer than the context that is really allocated."""
+    """The prompt is longer than the context that is really allocated.
+
+    Attributes:
+        prompt: Its tokens; None where the engine has not said, and so below.
+        context: Tokens of prompt and answer together.
+    """
 
     status = 400
     code = "context_length_exceeded"
     reason = "context_length"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        prompt: int | None = None,
+        context: int | None = None,
+    ) -> None:
+        super().__init__(message, param=param)
+        self.prompt = prompt
+        self.context = context
 
 
 class BackendRefusedRequest(GatewayError):

@@ -10,9 +10,11 @@ attrs class costs three times as much to make. Nobody changes one.
 
 import enum
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import attrs
+
+from gateway.core import jsonio
 
 # --- What is asked ----------------------------------------------------------
 
@@ -45,17 +47,34 @@ class ImagePart:
 Part = TextPart | ImagePart
 
 
+INVALID_JSON: Final = "INVALID_JSON"
+"""The one key of arguments that are no object: so Anthropic recommends it
+(docs.anthropic.com, "Fine-grained tool streaming")."""
+
+
 @attrs.frozen
 class ToolCall:
     """A call the model made earlier, or makes now.
 
     Attributes:
-        arguments: A JSON object as text, as the model wrote it.
+        arguments: A JSON object as text, as the model wrote it; where its answer was
+            cut short in the middle of the call, the beginning of one.
     """
 
     id: str
     name: str
     arguments: str
+
+    @property
+    def given(self) -> Mapping[str, Any]:
+        """The arguments as an object, whatever the model wrote; nothing of it is lost."""
+        if not self.arguments or self.arguments.isspace():
+            return {}
+        try:
+            value = jsonio.loads(self.arguments)
+        except ValueError:
+            value = None
+        return value if isinstance(value, dict) else {INVALID_JSON: self.arguments}
 
 
 @attrs.frozen
@@ -167,6 +186,7 @@ class GenerateRequest:
         n: How many answers to each; drawn one after the other in one slot.
         max_tokens: Tokens of one answer, reasoning included; None: the
             configured cap holds.
+        max_tokens_wanted: What the caller wrote; None where it has set no limit.
         logprobs: How many alternatives a token is reported with, 0 for the
             token alone; None for no logprobs.
         reasoning_optional: A model that can't reason may answer without; else
@@ -187,6 +207,7 @@ class GenerateRequest:
     prompts: tuple[Prompt, ...] = ()
     sampling: Sampling = Sampling()
     max_tokens: int | None = None
+    max_tokens_wanted: int | None = None
     n: int = 1
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice = "auto"
@@ -200,6 +221,12 @@ class GenerateRequest:
     extensions: Mapping[str, Any] = attrs.field(factory=dict)
     params: frozenset[str] = frozenset()
     wire_names: Mapping[str, str] = attrs.field(factory=dict)
+
+    @property
+    def cut_to(self) -> int | None:
+        """The tokens of one answer, where these are fewer than the caller wants; else None."""
+        wanted, most = self.max_tokens_wanted, self.max_tokens
+        return most if wanted is not None and most is not None and most < wanted else None
 
     @property
     def asks(self) -> bool:

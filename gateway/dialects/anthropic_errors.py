@@ -32,7 +32,8 @@ _TYPES: Final = {
 }
 
 _TOO_LONG: Final = "prompt is too long: "
-"""Coding agents shorten their conversation where a message has these words of Anthropic's."""
+"""Coding agents shorten their conversation where a message has these words of Anthropic's,
+and by how much they read off the two numbers after them."""
 
 
 def body(error: GatewayError, request_id: str = "") -> bytes:
@@ -52,7 +53,13 @@ def _type(status: int) -> str:
 
 
 def _message(error: GatewayError) -> str:
-    return f"{_TOO_LONG if isinstance(error, ContextLengthExceeded) else ''}{error.message}"
+    if not isinstance(error, ContextLengthExceeded):
+        return error.message
+    if error.context is None:
+        return _TOO_LONG + error.message
+    # One that fits by itself leaves no room for an answer.
+    needed = max(error.prompt or 0, error.context + 1)
+    return f"{_TOO_LONG}{needed} tokens > {error.context} maximum"
 
 
 SCHEMA: Final[dict[str, Json]] = {

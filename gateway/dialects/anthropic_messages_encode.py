@@ -38,10 +38,6 @@ UNSIGNED: Final = "unsigned"
 """In place of a thought's signature, which Anthropic alone can check: clients send a thought
 back only with one that is not empty (pydantic-ai)."""
 
-INVALID_JSON: Final = "INVALID_JSON"
-"""The one key of a tool's input where what the model wrote is no JSON object; so Anthropic
-recommends it (docs.anthropic.com, "Fine-grained tool streaming")."""
-
 _STOP_REASONS: Final = {
     FinishReason.STOP: "end_turn",
     FinishReason.LENGTH: "max_tokens",
@@ -238,18 +234,7 @@ def _stop_reason(reason: FinishReason, *, called: bool) -> str:
 
 
 def _tool_use(call: ToolCall) -> Json:
-    return {"type": "tool_use", "id": call.id, "name": call.name, "input": _input(call.arguments)}
-
-
-def _input(arguments: str) -> Json:
-    """A call's arguments as an object, whatever the model wrote; nothing of it is lost."""
-    if not arguments or arguments.isspace():
-        return {}
-    try:
-        value = jsonio.loads(arguments)
-    except ValueError:
-        value = None
-    return value if isinstance(value, dict) else {INVALID_JSON: arguments}
+    return {"type": "tool_use", "id": call.id, "name": call.name, "input": {**call.given}}
 
 
 def _usage(usage: Usage) -> Json:

@@ -1,19 +1,15 @@
 """The conversation: `system` and `messages`, as messages that any chat template can take.
 
-Templates are narrower than the API: many take a system message in the first place alone,
-roles that alternate, and the results of tools right after the calls. So a system message
-in the middle is told to the model within the user's turn, in `<system>` tags; turns of one
-role in a row are one turn, as the API has it; and results stand before what else a turn says.
-A system message that moved to the front would make the engine read all of the conversation
-anew.
+Roles alternate (`turns.py`), and many a template wants the results of tools right after the
+calls: they stand before what else a turn says.
 """
 
 import re
 from typing import Final
 
 from gateway.core.jsonio import Json
-from gateway.core.messages import Message, Part, Role, TextPart
-from gateway.dialects import fields
+from gateway.core.messages import Message, Role, TextPart
+from gateway.dialects import fields, turns
 from gateway.dialects.anthropic_content import BLOCKS, LEFT_OUT, TEXT, Turn, read_blocks
 from gateway.dialects.draft import Draft, Fate, Parameter
 
@@ -32,12 +28,14 @@ another one with each request, so with it no engine could keep any of the prompt
 
 def _messages(draft: Draft, value: Json, path: str) -> Fate:
     """Reads the conversation, oldest turn first; what `system` says stands before it."""
-    turns = fields.array(value, path, length_min=1, length_max=draft.limits.messages_max)
+    items = fields.array(value, path, length_min=1, length_max=draft.limits.messages_max)
     messages: list[Message] = []
     if draft.body.get("system") is not None:
-        _add(messages, Message(Role.SYSTEM, _system_text(draft, draft.body["system"], "system")))
-    last_user = max((at for at, turn in enumerate(turns) if _role(turn) == "user"), default=-1)
-    for index, item in enumerate(turns):
+        turns.append(
+            messages, Message(Role.SYSTEM, _system_text(draft, draft.body["system"], "system"))
+        )
+    last_user = max((at for at, turn in enumerate(items) if _role(turn) == "user"), default=-1)
+    for index, item in enumerate(items):
         where = f"{path}[{index}]"
         turn = fields.obj(item, where)
         role = _ROLE(turn.get("role"), f"{where}.role")
@@ -61,7 +59,7 @@ def _add_turn(
     draft.ignore_rest(turn, _KEYS, under="messages.")
     content = turn.get("content")
     if isinstance(content, str):
-        _add(messages, Message(role, content))
+        turns.append(messages, Message(role, content))
         return
     said = Turn()
     read_blocks(draft, said, content, f"{path}.content")
@@ -69,7 +67,7 @@ def _add_turn(
         raise fields.invalid(f"{path}.content", "without tool_use: only the assistant calls tools")
     messages += said.results
     if said.parts or said.calls or said.reasoning:
-        _add(
+        turns.append(
             messages,
             Message(
                 role=role,
@@ -93,10 +91,7 @@ def _add_system(
         return
     content = turn.get("content")
     text = "" if content is None else _system_text(draft, content, f"{path}.content")
-    if all(message.role is Role.SYSTEM for message in messages):
-        _add(messages, Message(Role.SYSTEM, text))
-    elif text:
-        _add(messages, Message(Role.USER, f"<system>\n{text}\n</system>"))
+    turns.tell(messages, text)
 
 
 def _system_text(draft: Draft, value: Json, path: str) -> str:
@@ -107,36 +102,6 @@ def _system_text(draft: Draft, value: Json, path: str) -> str:
 
 
 _SYSTEM_BLOCKS: Final = {"text": BLOCKS["text"]}
-
-
-def _add(messages: list[Message], message: Message) -> None:
-    """Adds a message, to the one before it where that has the same role."""
-    if messages and messages[-1].role is message.role:
-        messages[-1] = _joined(messages[-1], message)
-    elif message.role is not Role.SYSTEM or message.content:
-        messages.append(message)
-
-
-def _joined(first: Message, second: Message) -> Message:
-    return Message(
-        role=first.role,
-        content=_joined_content(first, second),
-        reasoning="\n".join(filter(None, (first.reasoning, second.reasoning))) or None,
-        tool_calls=first.tool_calls + second.tool_calls,
-    )
-
-
-def _joined_content(first: Message, second: Message) -> str | tuple[Part, ...]:
-    if isinstance(first.content, str) and isinstance(second.content, str):
-        separator = "\n\n" if first.role is Role.SYSTEM else "\n"
-        return separator.join(filter(None, (first.content, second.content)))
-    return _parts(first) + _parts(second)
-
-
-def _parts(message: Message) -> tuple[Part, ...]:
-    if not isinstance(message.content, str):
-        return message.content
-    return (TextPart(message.content),) if message.content else ()
 
 
 def _nothing(draft: Draft, value: Json, path: str) -> Fate:

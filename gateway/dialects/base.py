@@ -6,6 +6,7 @@ awaits nothing and reads no clock. `parse` makes a request of a body; an
 or completions into the bytes of a whole reply.
 """
 
+import datetime
 from collections.abc import Callable, Collection, Mapping, Sequence
 from operator import attrgetter
 from typing import Literal, Protocol, TypeVar
@@ -114,6 +115,11 @@ def misfit_is_400(error: GatewayError) -> int:
     return 400 if error.status == 422 else error.status
 
 
+def moment(epoch_s: int) -> str:
+    """RFC 3339 of seconds since the epoch, in UTC."""
+    return datetime.datetime.fromtimestamp(epoch_s, datetime.UTC).isoformat().replace("+00:00", "Z")
+
+
 class Encoder(Protocol):
     """Writes one answer. Used for one stream, or for one whole reply."""
 
@@ -159,6 +165,11 @@ class Dialect(Reads[P], Protocol[P]):
     @property
     def stream_type(self) -> StreamType:
         """What its streams are."""
+        ...
+
+    @property
+    def in_stream(self) -> tuple[type[GatewayError], ...]:
+        """Errors that its clients look for in a stream alone, and not in a status."""
         ...
 
     def encoder(self, parsed: P, head: ReplyHead) -> Encoder: ...

@@ -14,7 +14,7 @@ import attrs
 
 from gateway.config.schema import Generation, Limits
 from gateway.core import jsonio
-from gateway.core.errors import InvalidRequest, MalformedRequest
+from gateway.core.errors import GatewayError, InvalidRequest, MalformedRequest
 from gateway.core.jsonio import Json
 from gateway.core.messages import EmbedRequest, GenerateRequest, Sampling
 from gateway.dialects import fields
@@ -120,6 +120,7 @@ class Draft:
         return GenerateRequest(
             sampling=Sampling(**self.sampling) if self.sampling else _MODELS_OWN,
             max_tokens=min(wanted, self.generation.max_tokens_max),
+            max_tokens_wanted=self._max_tokens,
             extensions=self.extensions,
             params=frozenset(self.params),
             wire_names=self.wire_names,
@@ -182,11 +183,13 @@ class Reading:
         parameters: All that a body may hold.
         required: What it must hold, and by name what is expected there.
         json_only: Whether it must be declared as JSON: curl by itself declares none.
+        in_stream: Errors that its clients look for in a stream alone, and not in a status.
     """
 
     parameters: ClassVar[Table]
     required: ClassVar[Mapping[str, str]] = MappingProxyType({})
     json_only: ClassVar[bool] = True
+    in_stream: ClassVar[tuple[type[GatewayError], ...]] = ()
 
     def __init__(self, limits: Limits, generation: Generation) -> None:
         self.limits = limits
@@ -295,15 +298,21 @@ def replaced_by(newer: str) -> Parameter:
     return Parameter(reader, fields.NOTHING, how="refused", note=f"use `{newer}`")
 
 
-_TOKENS: Final = fields.integer(1, fields.INT64_MAX)
+UNLIMITED: Final = fields.INT64_MAX
+"""Tokens of an answer that is to be as long as it may."""
+
+_TOKENS: Final = fields.integer(1, UNLIMITED)
 
 
 def _token_limit(draft: Draft, value: Json, path: str) -> Fate:
-    draft.limit_tokens(_TOKENS(value, path))
+    # As llama.cpp and those who know it say that they want no limit.
+    draft.limit_tokens(UNLIMITED if value == -1 else _TOKENS(value, path))
     return "asked"
 
 
 token_limit: Final = Parameter(
-    _token_limit, _TOKENS.schema, note="the smallest of all limits holds"
+    _token_limit,
+    {"anyOf": [_TOKENS.schema, {"const": -1}]},
+    note="the smallest of all limits holds; -1 is as many as generation.max_tokens_max",
 )
 """One of the parameters that bound the length of an answer."""

@@ -230,9 +230,9 @@ tool_name: Final = matching(
 called_name: Final = text(0, 256)
 """The name in an earlier call: a model may have made it up, and the client says it again."""
 
-# A name, never a path or an address: `..`, `//` and a leading `/` lead elsewhere.
+# A name, never an address: `..` and `//` lead elsewhere. vLLM names a model by its folder.
 model_name: Final = matching(
-    r"(?!.*(?:\.\.|//))[A-Za-z0-9@][A-Za-z0-9._/:@+-]*",
+    r"(?!.*(?:\.\.|//))/?[A-Za-z0-9@][A-Za-z0-9._/:@+ -]*",
     256,
-    "the name of a model: 1 to 256 letters, digits or any of . _ / : @ + -, and no path or URL",
+    "the name of a model: 1 to 256 letters, digits, blanks or any of . _ / : @ + -, and no URL",
 )

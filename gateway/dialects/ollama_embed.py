@@ -9,10 +9,10 @@ from typing import Final
 from gateway.core import jsonio
 from gateway.core.jsonio import Json
 from gateway.core.messages import Embeddings
-from gateway.dialects import embedding, fields
+from gateway.dialects import embedding, fields, sampling
 from gateway.dialects.base import EmbedParsed, ReplyHead
 from gateway.dialects.draft import Draft, Fate, Parameter, Reading, Table, to_request
-from gateway.dialects.ollama_parameters import KEEP_ALIVE, OPTIONS, REQUIRED
+from gateway.dialects.ollama_parameters import OPTIONS, REQUIRED
 
 INPUTS_MAX: Final = 2048
 
@@ -68,7 +68,7 @@ def _dimensions(draft: Draft, value: Json, path: str) -> Fate:
 _COMMON: Final[Table] = {
     "model": to_request("model", fields.model_name),
     "options": embedding.options(OPTIONS),
-    "keep_alive": KEEP_ALIVE,
+    "keep_alive": sampling.keep_alive,
 }
 
 EMBED: Final[Table] = {

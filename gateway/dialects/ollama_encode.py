@@ -11,7 +11,6 @@ pieces, as in `openai_chat_encode.py`.
 Source: ollama v0.24.0, api/types.go, `ChatResponse` and `GenerateResponse`.
 """
 
-import datetime
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
@@ -33,7 +32,7 @@ from gateway.core.messages import (
     ToolCallDelta,
 )
 from gateway.dialects import ollama_errors
-from gateway.dialects.base import ReplyHead, Wanted
+from gateway.dialects.base import ReplyHead, Wanted, moment
 from gateway.dialects.framing import one_line
 
 LOGPROB_MIN: Final = -9999.0
@@ -183,11 +182,6 @@ class OllamaEncoder:
         }
         end: dict[str, Json] = {"done": True, "done_reason": _DONE_REASONS[finished.reason]}
         return end | {name: count for name, count in counts.items() if count}
-
-
-def moment(epoch_s: int) -> str:
-    """RFC 3339 of seconds since the epoch, in UTC."""
-    return datetime.datetime.fromtimestamp(epoch_s, datetime.UTC).isoformat().replace("+00:00", "Z")
 
 
 def _is_whole(call: ToolCall, finished: Finished | None) -> bool:

@@ -14,7 +14,7 @@ from typing import Final
 from gateway.core import jsonio
 from gateway.core.jsonio import Json
 from gateway.core.models import ModelInfo
-from gateway.dialects.ollama_encode import moment
+from gateway.dialects.base import moment
 
 API_VERSION: Final = "0.24.0"
 """The Ollama whose API this is, for clients that ask before they use a part of it."""

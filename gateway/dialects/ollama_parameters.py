@@ -27,34 +27,11 @@ from gateway.dialects.draft import (
     without_effect,
 )
 
-STOPS_MAX: Final = 32
-"""Editors that complete code send a dozen; Ollama itself has no bound."""
-
 TOP_LOGPROBS_MAX: Final = 20
 
 _INT32_MAX: Final = 2**31 - 1
 
 # --- Options ---------------------------------------------------------------------
-
-_STOP: Final = fields.text(1, sampling.STOP_CHARS_MAX)
-
-
-def _stop(value: Json, path: str) -> tuple[str, ...]:
-    if isinstance(value, str):
-        return (_STOP(value, path),)
-    items = fields.array(value, path, length_max=STOPS_MAX)
-    return tuple(_STOP(item, f"{path}[{index}]") for index, item in enumerate(items))
-
-
-_NUM_PREDICT: Final = fields.integer(-2, fields.INT64_MAX)
-
-
-def _num_predict(draft: Draft, value: Json, path: str) -> Fate:
-    """Up to 0 it is as much as the model likes, which is never more than our own bound."""
-    wanted = _NUM_PREDICT(value, path)
-    draft.limit_tokens(wanted if wanted > 0 else draft.generation.max_tokens_max)
-    return "asked"
-
 
 _RUNNERS: Final = "how the engine runs the model is not a caller's affair: it would be loaded anew"
 _DROPPED: Final = "Ollama itself has dropped it"
@@ -64,17 +41,8 @@ _COUNT: Final = without_effect(fields.integer(-1, _INT32_MAX), note=_RUNNERS)
 
 OPTIONS: Final[Table] = {
     **sampling.SAMPLING,
-    # Wider than OpenAI's: Ollama bounds none of these.
+    # Wider than OpenAI's: Ollama bounds it not at all.
     "temperature": to_sampling("temperature", fields.number(0, 100)),
-    "top_p": to_sampling("top_p", fields.number(0, 1)),
-    "stop": to_sampling(
-        "stop",
-        _stop,
-        {"anyOf": [_STOP.schema, {"type": "array", "items": _STOP.schema, "maxItems": STOPS_MAX}]},
-    ),
-    "num_predict": Parameter(
-        _num_predict, _NUM_PREDICT.schema, note="-1 and -2 are as many as generation.max_tokens_max"
-    ),
     "num_batch": _COUNT,
     "num_gpu": _COUNT,
     "main_gpu": _COUNT,
@@ -97,14 +65,6 @@ def _options(draft: Draft, value: Json, path: str) -> Fate:
 
 
 # --- Beside the options ------------------------------------------------------------
-
-
-def _keep_alive(draft: Draft, value: Json, path: str) -> Fate:
-    """More than is allowed is Ollama's own default for many a client, and so not refused."""
-    seconds = sampling.duration_s(value)
-    if seconds is not None and not 0 <= seconds <= sampling.KEEP_ALIVE_S_MAX:
-        return "ignored"
-    return sampling.keep_alive.read(draft, value, path)
 
 
 def _format(draft: Draft, value: Json, path: str) -> Fate:
@@ -171,18 +131,12 @@ def _debug_render_only(draft: Draft, value: Json, path: str) -> Fate:
 
 OPTIONS_PARAMETER: Final = Parameter(_options, schema_of(OPTIONS))
 
-KEEP_ALIVE: Final = Parameter(
-    _keep_alive,
-    {"anyOf": [{"type": "number"}, sampling.DURATION_SCHEMA]},
-    note="ignored where it is for ever, or longer than a day",
-)
-
 COMMON: Final[Table] = {
     "model": to_request("model", fields.model_name),
     "stream": to_request("stream", fields.boolean, no_op=True, note="true if it is left out"),
     "format": Parameter(_format, {"anyOf": [{"enum": ["", "json"]}, {"type": "object"}]}),
     "options": OPTIONS_PARAMETER,
-    "keep_alive": KEEP_ALIVE,
+    "keep_alive": sampling.keep_alive,
     "think": Parameter(_think, {"anyOf": [{"type": "boolean"}, _LEVEL.schema]}),
     "logprobs": Parameter(_logprobs, fields.boolean.schema),
     "top_logprobs": Parameter(_top_logprobs, _TOP_LOGPROBS.schema, note="needs logprobs"),

@@ -34,6 +34,14 @@ _ASSISTANT: Final = _COMMON | {
 _TOOL: Final = _COMMON | {"tool_call_id"}
 
 
+_PARTS: Final = ("text", "image_url", "refusal")
+_PART: Final = frozenset({"type", "cache_control"})
+"""`cache_control` asks for what happens anyway: engines keep the prompts that they have read."""
+
+_SOURCE: Final = frozenset({"url", "detail"})
+_CALL: Final = frozenset({"id", "type", "index", "function"})
+_CALLED: Final = frozenset({"name", "arguments"})
+
 _PLAIN: Final = {
     "system": Role.SYSTEM,
     "developer": Role.SYSTEM,
@@ -132,17 +140,20 @@ def _content(draft: Draft, value: Json, path: str) -> str | tuple[Part, ...]:
 def _part(draft: Draft, value: Json, path: str) -> Part:
     part = fields.obj(value, path)
     kind = part.get("type")
+    if kind in _PARTS:
+        draft.ignore_rest(part, _PART | {kind}, under=f"messages.{kind}.")
     if kind == "text":
         return TextPart(_TEXT(part.get("text"), f"{path}.text"))
     if kind == "image_url":
         return _image(draft, part.get("image_url"), f"{path}.image_url")
     if kind == "refusal":
         return TextPart(_TEXT(part.get("refusal"), f"{path}.refusal"))
-    raise fields.invalid(f"{path}.type", "one of text, image_url, refusal")
+    raise fields.invalid(f"{path}.type", f"one of {', '.join(_PARTS)}")
 
 
 def _image(draft: Draft, value: Json, path: str) -> ImagePart:
     source = fields.obj(value, path)
+    draft.ignore_rest(source, _SOURCE, under="messages.image_url.")
     if not draft.images_left:
         raise fields.invalid(path, f"one of at most {draft.limits.images_max} images")
     draft.images_left -= 1
@@ -161,25 +172,27 @@ def _calls(draft: Draft, turn: dict[str, Json], path: str) -> tuple[ToolCall, ..
         where = f"{path}.tool_calls"
         # As many calls in one turn as there may be tools: nobody needs more.
         values = fields.array(turn["tool_calls"], where, length_max=draft.limits.tools_max)
-        calls = [_call(value, f"{where}[{index}]") for index, value in enumerate(values)]
+        calls = [_call(draft, value, f"{where}[{index}]") for index, value in enumerate(values)]
     if turn.get("function_call") is not None:
         where = f"{path}.function_call"
-        name, arguments = _function(turn["function_call"], where)
+        name, arguments = _function(draft, turn["function_call"], where)
         calls.append(ToolCall(id=name, name=name, arguments=arguments))
     return tuple(calls)
 
 
-def _call(value: Json, path: str) -> ToolCall:
+def _call(draft: Draft, value: Json, path: str) -> ToolCall:
     call = fields.obj(value, path)
+    draft.ignore_rest(call, _CALL, under="messages.tool_calls.")
     if call.get("type", "function") != "function":
         raise fields.invalid(f"{path}.type", "function")
     id = _ID(call.get("id"), f"{path}.id")
-    name, arguments = _function(call.get("function"), f"{path}.function")
+    name, arguments = _function(draft, call.get("function"), f"{path}.function")
     return ToolCall(id=id, name=name, arguments=arguments)
 
 
-def _function(value: Json, path: str) -> tuple[str, str]:
+def _function(draft: Draft, value: Json, path: str) -> tuple[str, str]:
     function = fields.obj(value, path)
+    draft.ignore_rest(function, _CALLED, under="messages.tool_calls.function.")
     name = fields.called_name(function.get("name"), f"{path}.name")
     arguments = function.get("arguments")
     if not isinstance(arguments, str):

@@ -14,7 +14,7 @@ from typing import Final
 
 import attrs
 
-from gateway.core.errors import InvalidRequest
+from gateway.core.errors import ContextLengthExceeded, InvalidRequest
 from gateway.core.jsonio import Json
 from gateway.dialects import fields, sampling
 from gateway.dialects.base import Parsed, ReplyHead
@@ -248,6 +248,8 @@ class OpenAIResponses(Reading):
 
     parameters = PARAMETERS
     required = _REQUIRED
+    # OpenAI counts the tokens when the stream has begun, and coding agents know it no other way.
+    in_stream = (ContextLengthExceeded,)
 
     def parse(self, body: bytes | bytearray) -> ResponsesParsed:
         """Raises MalformedRequest, InvalidRequest (with `param`), TooLarge."""

@@ -15,7 +15,7 @@ from gateway.core import jsonio
 from gateway.core.errors import InvalidRequest
 from gateway.core.jsonio import Json
 from gateway.core.messages import ImagePart, Message, Part, Role, TextPart, ToolCall
-from gateway.dialects import fields, images
+from gateway.dialects import fields, images, turns
 from gateway.dialects.draft import Draft, Fate, Parameter
 from gateway.dialects.openai_responses_sealed import unseal
 from gateway.dialects.openai_responses_tools import (
@@ -37,6 +37,16 @@ _ROLE: Final = fields.one_of(
     }
 )
 
+_TEXT_PART: Final = frozenset({"type", "text", "annotations", "logprobs"})
+_PARTS_KNOWN: Final = {
+    "input_text": _TEXT_PART,
+    "output_text": _TEXT_PART,
+    "text": _TEXT_PART,
+    "refusal": frozenset({"type", "refusal"}),
+    "input_image": frozenset({"type", "image_url", "detail"}),
+}
+"""By type: what a part may hold that is read, or that makes no difference to a model."""
+
 _COMMON: Final = frozenset({"type", "id", "status", "phase", "caller"})
 """What an item may hold besides, and what makes no difference to a model."""
 
@@ -51,14 +61,14 @@ class Turns:
     _calls: list[ToolCall] = attrs.field(init=False, factory=list)
 
     def add(self, message: Message) -> None:
-        """Somebody else's turn. What system and developer say first is one turn:
-        many a model's template takes one alone."""
+        """Somebody else's turn, or the answer of a tool."""
         self.close()
-        last = self.done[-1] if self.done else None
-        if last and last.role is message.role is Role.SYSTEM and len(self.done) == 1:
-            self.done[-1] = Message(Role.SYSTEM, f"{last.text}\n\n{message.text}")
-        else:
+        if message.role is Role.TOOL:
             self.done.append(message)
+        elif message.role is Role.SYSTEM:
+            turns.tell(self.done, message.text)
+        else:
+            turns.append(self.done, message)
 
     def say(self, text: str) -> None:
         if self._text or self._calls:
@@ -88,25 +98,25 @@ class Turns:
 
 def turns_of(draft: Draft) -> Turns:
     """What the draft has of them."""
-    turns: Turns = draft.notes.setdefault("turns", Turns())
-    return turns
+    said: Turns = draft.notes.setdefault("turns", Turns())
+    return said
 
 
 def _input(draft: Draft, value: Json, path: str) -> Fate:
-    turns = turns_of(draft)
+    said = turns_of(draft)
     instructions = draft.body.get("instructions")
     if isinstance(instructions, str) and instructions:
-        turns.add(Message(Role.SYSTEM, instructions))
+        said.add(Message(Role.SYSTEM, instructions))
     if isinstance(value, str):
-        turns.add(Message(Role.USER, value))
+        said.add(Message(Role.USER, value))
     elif isinstance(value, list) and 1 <= len(value) <= draft.limits.messages_max:
         for index, item in enumerate(value):
             _item(draft, fields.obj(item, f"{path}[{index}]"), f"{path}[{index}]")
-        turns.close()
+        said.close()
     else:
         most = draft.limits.messages_max
         raise fields.invalid(path, f"a string or a list of 1 to {most} items")
-    draft.request["messages"] = tuple(turns.done)
+    draft.request["messages"] = tuple(said.done)
     return "asked"
 
 
@@ -156,7 +166,10 @@ def _content(draft: Draft, value: Json, path: str) -> str | tuple[Part, ...]:
 
 def _part(draft: Draft, value: Json, path: str) -> Part:
     part = fields.obj(value, path)
-    match part.get("type"):
+    kind = part.get("type")
+    if isinstance(kind, str) and kind in _PARTS_KNOWN:
+        draft.ignore_rest(part, _PARTS_KNOWN[kind], under=f"input.{kind}.")
+    match kind:
         case "input_text" | "output_text" | "text":
             return TextPart(_TEXT(part.get("text"), f"{path}.text"))
         case "refusal":

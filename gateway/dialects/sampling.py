@@ -10,6 +10,7 @@ from typing import Final
 from gateway.core.jsonio import Json
 from gateway.dialects import fields
 from gateway.dialects.draft import (
+    UNLIMITED,
     Draft,
     Fate,
     Parameter,
@@ -17,7 +18,6 @@ from gateway.dialects.draft import (
     schema_of,
     to_extensions,
     to_sampling,
-    token_limit,
     walk,
 )
 
@@ -45,12 +45,22 @@ def stop(value: Json, path: str) -> tuple[str, ...]:
 
 def _num_ctx(draft: Draft, value: Json, path: str) -> Fate:
     """The context to allocate: memory that one caller takes from all, so it is bounded."""
-    high = draft.generation.num_ctx_max
-    if type(value) is not int or not 1 <= value <= high:
-        raise fields.invalid(path, f"an integer from 1 to {high}")
-    draft.extensions["num_ctx"] = value
+    wanted, most = _CONTEXT(value, path), draft.generation.num_ctx_max
+    draft.extensions["num_ctx"] = min(wanted, most)
+    if wanted > most:
+        draft.ignore(path)
     return "asked"
 
+
+def _num_predict(draft: Draft, value: Json, path: str) -> Fate:
+    """Up to 0 it is as much as the model likes, which is never more than our own bound."""
+    wanted = _NUM_PREDICT(value, path)
+    draft.limit_tokens(wanted if wanted > 0 else UNLIMITED)
+    return "asked"
+
+
+_CONTEXT: Final = fields.integer(1, fields.INT64_MAX)
+_NUM_PREDICT: Final = fields.integer(-2, fields.INT64_MAX)
 
 _STOP_SCHEMA: Final = {
     "anyOf": [
@@ -61,7 +71,7 @@ _STOP_SCHEMA: Final = {
 
 SAMPLING: Final[Table] = {
     "temperature": to_sampling("temperature", fields.number(0, 2)),
-    "top_p": to_sampling("top_p", fields.number(0, 1, above_low=True)),
+    "top_p": to_sampling("top_p", fields.number(0, 1)),
     "top_k": to_sampling("top_k", fields.integer(-1, _INT32_MAX)),
     "min_p": to_sampling("min_p", fields.number(0, 1)),
     "seed": to_sampling("seed", fields.integer(fields.INT64_MIN, fields.INT64_MAX)),
@@ -69,8 +79,12 @@ SAMPLING: Final[Table] = {
     "presence_penalty": to_sampling("presence_penalty", fields.number(-2, 2)),
     "frequency_penalty": to_sampling("frequency_penalty", fields.number(-2, 2)),
     "repeat_penalty": to_sampling("repeat_penalty", fields.number(0, 10, above_low=True)),
-    "num_predict": token_limit,
-    "num_ctx": Parameter(_num_ctx, {"type": "integer", "minimum": 1}),
+    "num_predict": Parameter(
+        _num_predict, _NUM_PREDICT.schema, note="-1 and -2 are as many as generation.max_tokens_max"
+    ),
+    "num_ctx": Parameter(
+        _num_ctx, _CONTEXT.schema, note="more than generation.num_ctx_max is cut to that, by name"
+    ),
     "num_keep": to_extensions("num_keep", fields.integer(-1, _INT32_MAX)),
     "mirostat": to_extensions("mirostat", fields.integer(0, 2)),
     "mirostat_tau": to_extensions("mirostat_tau", fields.number(0, _FINITE)),
@@ -119,20 +133,19 @@ def duration_s(value: Json) -> float | None:
     return None
 
 
-def _keep_alive(value: Json, path: str) -> str | int | float:
-    """Reads how long the model stays loaded.
+def _keep_alive(draft: Draft, value: Json, path: str) -> Fate:
+    """How long the model stays loaded.
 
-    For ever is refused, and so is what lasts longer than a day: one caller would hold
-    the memory of all.
+    For ever has no effect, and neither has what lasts longer than a day: one caller would
+    hold the memory of all. It is no reason to refuse: many a client asks for it by default.
     """
     seconds = duration_s(value)
-    if seconds is None or not 0 <= seconds <= KEEP_ALIVE_S_MAX:
-        raise fields.invalid(
-            path,
-            f"a duration such as '10m', or seconds, from 0 to {KEEP_ALIVE_S_MAX}; never for ever",
-        )
-    kept: str | int | float = value
-    return kept
+    if seconds is None:
+        raise fields.invalid(path, "a duration such as '10m', or a number of seconds")
+    if not 0 <= seconds <= KEEP_ALIVE_S_MAX:
+        return "ignored"
+    draft.extensions["keep_alive"] = value
+    return "asked"
 
 
 DURATION_SCHEMA: Final = {
@@ -140,8 +153,9 @@ DURATION_SCHEMA: Final = {
     "maxLength": 64,
     "pattern": f"^({_DURATION.pattern})$",
 }
-_KEEP_ALIVE_SCHEMA: Final = {
-    "anyOf": [{"type": "number", "minimum": 0, "maximum": KEEP_ALIVE_S_MAX}, DURATION_SCHEMA]
-}
 
-keep_alive: Final = to_extensions("keep_alive", _keep_alive, _KEEP_ALIVE_SCHEMA)
+keep_alive: Final = Parameter(
+    _keep_alive,
+    {"anyOf": [{"type": "number"}, DURATION_SCHEMA]},
+    note="a day at the most: more, or for ever, has no effect",
+)

@@ -122,7 +122,9 @@ class Inference(Generic[P]):
         except Exception as error:
             await waiting.stop()
             if response is None:
-                raise
+                if not isinstance(error, self._dialect.in_stream):
+                    raise
+                response = await begin(visit.headers(self._clock.now()))
             if response.ended:
                 return response  # All was said, and only taken too slowly.
             # After the first byte there is no second status; but the client must

@@ -26,6 +26,9 @@ PARSED_IN_A_THREAD_BYTES: Final = 256 * 1024
 
 IGNORED_PARAMS: Final = "x-gateway-ignored-params"
 
+MAX_TOKENS: Final = "x-gateway-max-tokens"
+"""Of an answer that may have fewer tokens than was asked for."""
+
 TRUNCATED: Final = "x-gateway-truncated"
 """Of an answer that was cut at its deadline."""
 
@@ -142,6 +145,8 @@ class Intake:
         headers = visit.headers(self._clock.now(), answer.queue_s)
         if answer.ignored:
             headers[IGNORED_PARAMS] = ", ".join(answer.ignored)
+        if answer.cut_to is not None:
+            headers[MAX_TOKENS] = str(answer.cut_to)
         if answer.truncated:
             headers[TRUNCATED] = "deadline"
         if answer.rejoined:

@@ -6,7 +6,7 @@ envelope of an error here, and every request is told of exactly once here.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Final
 
 from aiohttp import hdrs, web
@@ -26,6 +26,7 @@ from gateway.core.errors import (
 from gateway.telemetry.exchange import CLIENT_GONE, METHODS, Exchange
 from gateway.web import inflate, unserved
 from gateway.web.envelopes import envelope_of
+from gateway.web.misdirected import meant
 from gateway.web.origins import CorsHeaders, OriginPolicy
 from gateway.web.refusals import say_when
 from gateway.web.route import Access
@@ -85,7 +86,7 @@ class Edge:
             except GatewayError as error:
                 response = self.refusal(web_request, visit, error)
             except web.HTTPException as error:
-                refused = _from_aiohttp(error, web_request.path)
+                refused = _from_aiohttp(error, web_request.path, self._access)
                 response = self.refusal(web_request, visit, refused)
             except (asyncio.CancelledError, ConnectionError):
                 raise
@@ -204,8 +205,8 @@ def _explain(error: GatewayError, headers: CIMultiDict[str]) -> None:
         headers[hdrs.ACCEPT_ENCODING] = inflate.ACCEPTED
 
 
-def _from_aiohttp(error: web.HTTPException, path: str) -> GatewayError:
-    """The router's own refusals, in our words."""
+def _from_aiohttp(error: web.HTTPException, path: str, known: Collection[str]) -> GatewayError:
+    """The router's own refusals, in our words. `known`: the URLs that there are."""
     match error:
         case web.HTTPMethodNotAllowed():
             allowed = tuple(sorted(error.allowed_methods))
@@ -215,6 +216,11 @@ def _from_aiohttp(error: web.HTTPException, path: str) -> GatewayError:
         case web.HTTPNotFound() if why := unserved.why(path):
             return NotSupported(why)
         case web.HTTPNotFound():
+            if url := meant(path, known):
+                return UnknownRoute(
+                    f"There is no such URL here, but there is {url}: mend the base URL that the"
+                    " client was given."
+                )
             return UnknownRoute("There is no such URL here. Try /v1/models.")
         case _:
             return InternalError("Internal error.")

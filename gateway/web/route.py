@@ -33,7 +33,7 @@ from gateway.web.answers.words import Schema
 from gateway.web.embedding import Embedding
 from gateway.web.envelopes import envelope_of
 from gateway.web.inference import Inference
-from gateway.web.intake import IGNORED_PARAMS, REJOINED, TRUNCATED
+from gateway.web.intake import IGNORED_PARAMS, MAX_TOKENS, REJOINED, TRUNCATED
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -137,6 +137,7 @@ HEEDS: Final = {
 
 TELLS: Final = {
     IGNORED_PARAMS: "parameters that had no effect, by name",
+    MAX_TOKENS: "tokens of the answer at the most, where more were asked for",
     TRUNCATED: "`deadline`: the answer reached its deadline, and this is what there was",
     REJOINED: "`1`: an earlier try of the same request had begun this answer",
 }

@@ -411,3 +411,24 @@ def test_a_broken_answer_is_never_whole(pieces: list[bytes], error: type[Gateway
         events_of(*pieces)
     assert type(caught.value) is error
     assert "root" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("written", "sent"),
+    [
+        ('{"a": 1}', '{"a": 1}'),
+        ("", "{}"),
+        (" ", "{}"),
+        ('{"a":', '{"INVALID_JSON":"{\\"a\\":"}'),
+        ("[1]", '{"INVALID_JSON":"[1]"}'),
+    ],
+)
+def test_arguments_are_sent_as_written_where_they_are_an_object(written: str, sent: str) -> None:
+    message = Message(Role.ASSISTANT, tool_calls=(ToolCall("c", "f", written),))
+    (call,) = body((HELLO, message))["messages"][1]["tool_calls"]
+    assert call["function"]["arguments"] == sent
+
+
+def test_the_likeliest_token_alone_is_asked_for_in_words_that_every_engine_takes() -> None:
+    sent = body(sampling=Sampling(top_p=0.0))
+    assert 0 < sent["top_p"] < 0.001

@@ -124,7 +124,7 @@ def test_a_models_settings_are_bounded_and_so_are_its_options() -> None:
     options = {
         "temperature": "0.7",
         "top_k": 0.5,
-        "top_p": 0,
+        "top_p": -0.1,
         "seed": True,
         "num_keep": -2,
         "tempreature": 1,
@@ -135,7 +135,7 @@ def test_a_models_settings_are_bounded_and_so_are_its_options() -> None:
         "models.a.target": "must have at most 256 characters.",
         "models.a.options.temperature": "must be a number, without quotes.",
         "models.a.options.top_k": "must be a whole number.",
-        "models.a.options.top_p": "must be above 0.",
+        "models.a.options.top_p": "must be at least 0.",
         "models.a.options.seed": "must be a whole number.",
         "models.a.options.num_keep": "must be at least -1.",
         "models.a.options.tempreature": "there is no such key; did you mean `temperature`?",

@@ -64,5 +64,16 @@ def test_a_prompt_that_is_too_long_is_told_in_the_words_that_agents_wait_for() -
     assert error["message"] == "prompt is too long: It has 9 tokens."
 
 
+@pytest.mark.parametrize(
+    ("prompt", "told"),
+    [(205, "205 tokens > 100"), (None, "101 tokens > 100"), (100, "101 tokens > 100")],
+)
+def test_agents_read_off_by_how_much_it_is_too_long(prompt: int | None, told: str) -> None:
+    tried = errors.ContextLengthExceeded("It is.", prompt=prompt, context=100)
+    error = envelope(tried)["error"]
+    assert isinstance(error, dict)
+    assert error["message"] == f"prompt is too long: {told} maximum"
+
+
 def test_what_has_no_id_says_none() -> None:
     assert envelope(errors.InternalError("m"), "")["request_id"] is None

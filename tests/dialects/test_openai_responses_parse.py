@@ -1,5 +1,6 @@
 import base64
 import json
+from itertools import pairwise
 from typing import Any, get_type_hints
 
 import pytest
@@ -294,7 +295,8 @@ def test_messages_of_every_role_and_part_are_read() -> None:
         Message(Role.ASSISTANT, "a"),
         Message(Role.USER, "more"),
         Message(Role.ASSISTANT, "no"),
-        Message(Role.SYSTEM, "be kind"),
+        # Where a system message comes late, many a template would refuse it.
+        Message(Role.USER, "<system>\nbe kind\n</system>"),
     )
 
 
@@ -599,7 +601,10 @@ def test_what_an_agent_sends_is_read_whole() -> None:
     assert 40_000 < len(body) < 80_000
     parsed = OpenAIResponses(Limits(), Generation()).parse(body)
     messages = parsed.request.messages
-    assert [message.role for message in messages[:3]] == [Role.SYSTEM, Role.USER, Role.USER]
+    # Its surroundings and its task, which it sends one after the other, are one turn.
+    roles = [message.role for message in messages]
+    assert roles[:3] == [Role.SYSTEM, Role.USER, Role.ASSISTANT]
+    assert (Role.USER, Role.USER) not in pairwise(roles)
     calling = [message for message in messages if message.tool_calls]
     assert [len(message.tool_calls) for message in calling] == [2] * TURNS
     assert all(message.reasoning for message in calling)

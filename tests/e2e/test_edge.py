@@ -258,6 +258,28 @@ async def test_an_unknown_url_is_told_in_the_envelope(path: str) -> None:
     assert CANARY not in reply.body.decode()
 
 
+@pytest.mark.parametrize(
+    ("path", "url"),
+    [("/v1/v1/models", "/v1/models"), ("//v1/models", "/v1/models"), ("/models", "/v1/models")],
+)
+async def test_a_wrong_base_url_is_told_what_is_right(path: str, url: str) -> None:
+    async with opened() as house:
+        reply = await house.get(path)
+    assert reply.status == 404
+    assert reply.error["code"] == "unknown_url"
+    assert f"there is {url}:" in reply.error["message"]
+
+
+async def test_a_longer_answer_than_there_may_be_is_cut_and_says_so() -> None:
+    async with opened() as house:
+        replies = [
+            await house.chat(say("hi", **more))
+            for more in ({"max_tokens": 10**6}, {"max_tokens": -1}, {"max_tokens": 5}, {})
+        ]
+    told = [reply.headers.get("x-gateway-max-tokens") for reply in replies]
+    assert told == ["8192", "8192", None, None]
+
+
 async def test_head_answers_as_get_without_a_body() -> None:
     async with opened() as house:
         reply = await house.ask("HEAD", "/health")
@@ -388,7 +410,7 @@ UNFIT: Final[dict[str, tuple[dict[str, Any], str]]] = {
     "hot": (say("x", temperature="hot"), "temperature"),
     "cold": (say("x", temperature=-1), "temperature"),
     "top_p": (say("x", top_p=5), "top_p"),
-    "max_tokens negative": (say("x", max_tokens=-1), "max_tokens"),
+    "max_tokens negative": (say("x", max_tokens=-2), "max_tokens"),
     "max_tokens true": (say("x", max_tokens=True), "max_tokens"),
     "n": (say("x", n=100_000), "n"),
     "stop": (say("x", stop=["s"] * 10_000), "stop"),

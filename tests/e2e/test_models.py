@@ -139,7 +139,7 @@ async def test_an_alias_is_listed_and_described_as_the_model_that_it_means(
         (ALIAS, "m:latest"),
     ]
     assert {card["owned_by"] for card in listing} == {"library"}
-    assert alias == {**model, "id": ALIAS, "alias_of": "m:latest"}
+    assert alias == {**model, "id": ALIAS, "display_name": ALIAS, "alias_of": "m:latest"}
 
 
 async def test_an_alias_of_what_is_not_installed_is_a_404_that_says_so(

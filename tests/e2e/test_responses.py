@@ -258,3 +258,20 @@ async def test_openai_python_raises_what_is_refused() -> None:
         with pytest.raises(openai.BadRequestError) as long:
             await client.responses.create(model="default", input="word " * 9000)
         assert long.value.code == "context_length_exceeded"
+
+
+async def test_a_stream_tells_in_itself_that_the_prompt_is_too_long() -> None:
+    """Coding agents shorten their conversation at that event, and give up at a status."""
+    async with opened() as house, client_of(house) as client:
+        told = await respond(house, input="word " * 9000, stream=True)
+        with pytest.raises(openai.APIError) as raised:
+            async for _ in await client.responses.create(
+                model="default", input="word " * 9000, stream=True
+            ):
+                pass
+    assert told.status == 200
+    records = [json.loads(each[6:]) for each in told.body.split(b"\n") if each[:6] == b"data: "]
+    assert records[0]["type"] == "response.created"
+    assert records[-1]["type"] == "response.failed"
+    assert records[-1]["response"]["error"]["code"] == "context_length_exceeded"
+    assert raised.value.code == "context_length_exceeded"

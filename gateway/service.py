@@ -16,6 +16,7 @@ import attrs
 from gateway.admission.admission import Admission
 from gateway.admission.callers import require_manager
 from gateway.admission.classes import flow_of
+from gateway.admission.models import require_model
 from gateway.admission.rejoin import Key, Rejoin
 from gateway.backends.base import EventStream, InferenceBackend, unsupported_as_written
 from gateway.backends.choices import Choices
@@ -35,7 +36,16 @@ from gateway.core.errors import (
     UpstreamUnreachable,
 )
 from gateway.core.messages import EmbedRequest, Finished, FinishReason, GenerateRequest, Request
-from gateway.core.ticket import NO_HINTS, Caller, Forecast, Hints, Progress, RequestRecord, Ticket
+from gateway.core.ticket import (
+    NO_HINTS,
+    Active,
+    Caller,
+    Forecast,
+    Hints,
+    Progress,
+    RequestRecord,
+    Ticket,
+)
 from gateway.pool.loads import Loads
 from gateway.pool.pool import Pool
 from gateway.pool.upstream import Upstream
@@ -97,6 +107,11 @@ class Service:
         self._idle = asyncio.Event()
         self._idle.set()
 
+    def change(self, *, scheduling: Scheduling, stream_timeout_s: float) -> None:
+        """As in the constructor, for what is accepted from now on."""
+        self._scheduling = scheduling
+        self._stream_timeout_s = stream_timeout_s
+
     @property
     def active(self) -> int:
         """Accepted requests that have not ended, queued ones too."""
@@ -138,9 +153,10 @@ class Service:
                 of its `answer.read()`. A failure of the latter kind has to be
                 shown in-band.
         """
-        request = self._named(request)
+        name, request = request.model, self._applied(request, caller)
         story = Story(request, caller, request_id, self._clock.now())
         try:
+            require_model(caller, name, self._pool.catalogue)
             while (earlier := self._earlier(story, hints)) is not None:
                 try:
                     return await self._join(story, earlier, hints, consume, ignored)
@@ -182,9 +198,11 @@ class Service:
 
         Raises:
             NotPermitted: This caller may not: it would take the model from all others.
+            ModelNotAllowed: This model is not for this caller.
             As `Pool.require`, and as `InferenceBackend.unload`.
         """
         require_manager(caller)
+        require_model(caller, model, self._pool.catalogue)
         name = self._pool.catalogue.named(model)
         refused: GatewayError | None = None
         unloaded = False
@@ -208,8 +226,9 @@ class Service:
         ignored: tuple[str, ...] = (),
     ) -> Forecast:
         """What would become of this request if it came now. Raises as `run`, but for refusals."""
+        require_model(caller, request.model, self._pool.catalogue)
         return self._admission.forecast(
-            self._named(request),
+            self._applied(request, caller),
             caller=caller,
             hints=hints,
             ignored=ignored,
@@ -223,6 +242,18 @@ class Service:
                 return self._progress_of(story)
         record = self._ended.get((caller.name, request_id))
         return None if record is None else ended_progress(record)
+
+    def waiting(self, at_most: int) -> list[Active]:
+        """Those that wait for a slot, whose promise is due first before the others."""
+        queued = [story for story in self._accepted if story.state == "queued" and story.ticket]
+        queued.sort(key=_due)
+        return [self._active(story) for story in queued[:at_most]]
+
+    def running(self, at_most: int) -> list[Active]:
+        """Those that have a slot, or the answer of an earlier try; the longest first."""
+        running = [story for story in self._accepted if story.state != "queued"]
+        running.sort(key=lambda story: story.leased_at or 0.0)
+        return [self._active(story) for story in running[:at_most]]
 
     def begin_drain(self) -> None:
         """From now on nothing new starts; what was accepted goes on."""
@@ -239,8 +270,13 @@ class Service:
         self._worker.fail_waiting(error)
         return len(self._accepted)
 
-    def _named(self, request: Request) -> Request:
-        return self._pool.catalogue.applied(request)
+    def _applied(self, request: Request, caller: Caller) -> Request:
+        """The request for the model that runs, as far as this caller may go."""
+        request = self._pool.catalogue.applied(request)
+        cap = caller.limits.max_tokens
+        if cap and isinstance(request, GenerateRequest) and (request.max_tokens or cap + 1) > cap:
+            return attrs.evolve(request, max_tokens=cap)
+        return request
 
     def _progress_of(self, story: Story) -> Progress:
         progress = story.progress(self._clock.now())
@@ -253,6 +289,18 @@ class Service:
             wait_s=turn.start_s,
             why=turn.why,
             service_s=story.ticket.cost.service_s,
+        )
+
+    def _active(self, story: Story) -> Active:
+        ticket, answer = story.ticket, story.answer
+        return Active(
+            progress=self._progress_of(story),
+            caller=story.caller.name,
+            priority=story.caller.priority if ticket is None else ticket.priority,
+            upstream=story.upstream,
+            stream=story.request.stream,
+            tokens=0 if answer is None else answer.tokens,
+            deadline_s=0.0 if ticket is None else ticket.deadline_at - self._clock.now(),
         )
 
     async def _attempt(
@@ -300,7 +348,7 @@ class Service:
                                 )
                                 result = await consume(story.answer)
                             except (asyncio.CancelledError, ConnectionError) as gone:
-                                if not timer.expired() and story.aborted_by is None:
+                                if not (timer.expired() or story.aborted_by or story.delivered):
                                     await self._linger(stream, story, upstream, gone)
                                 raise
                             finally:
@@ -496,16 +544,25 @@ class Service:
         self._accepted.discard(story)
         if not self._accepted:
             self._idle.set()
-        record = story.record(self._clock.now())
+        now = self._clock.now()
+        record = story.record(now)
         self._tell(record)
+        if story.ticket is not None:
+            self._admission.ended(story.ticket, record, now)
         if heard is not None:
             heard(record)
         for recording in story.recordings:
-            self._rejoin.ended(recording, self._clock.now())
+            self._rejoin.ended(recording, now)
         if story.accepted:
             self._ended[record.caller, record.request_id] = record
             if len(self._ended) > ENDED_KEPT:
                 self._ended.popitem(last=False)
+
+
+def _due(story: Story) -> tuple[float, int]:
+    """The order in which promises are due, as in `Agenda`."""
+    assert story.ticket is not None
+    return story.ticket.due_at, story.ticket.number
 
 
 def _all_ends(stream: EventStream, story: Story) -> Sequence[Finished]:

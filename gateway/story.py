@@ -14,6 +14,7 @@ from gateway.core.messages import (
     Event,
     Finished,
     FinishReason,
+    GenerateRequest,
     ReasoningDelta,
     Request,
     TextDelta,
@@ -38,6 +39,10 @@ class Answer:
         truncated: It reached its deadline, and what there was is all there will be.
         cut_usage: What had been written by then of the answer that was cut.
         rejoined: It is the answer to an earlier try of the same request.
+        delivered: All of it is written; for its consumer to say. A client that leaves
+            then, before its connection is tidied up, has what it came for.
+        tokens: Events that its consumer has read, which are about its tokens; for that
+            consumer to count, since every token passes there anyway.
     """
 
     __slots__ = (
@@ -49,9 +54,11 @@ class Answer:
         "cut",
         "cut_to",
         "cut_usage",
+        "delivered",
         "ignored",
         "queue_s",
         "rejoined",
+        "tokens",
         "truncated",
     )
 
@@ -84,8 +91,10 @@ class Answer:
         self.ignored = ignored
         self.queue_s = queue_s
         self.cut_usage = Usage()
+        self.delivered = False
         self.truncated = False
         self.rejoined = rejoined
+        self.tokens = 0
 
     @property
     def whole(self) -> bool:
@@ -194,6 +203,11 @@ class Story:
             return "loading"
         return "prefill" if self.first_event_at is None else "decode"
 
+    @property
+    def delivered(self) -> bool:
+        """Whether its client has the whole answer, whatever comes of the connection then."""
+        return self.answer is not None and self.answer.delivered
+
     def leased(self, upstream: str, now: float) -> None:
         self.upstream = upstream
         self.attempts += 1
@@ -227,6 +241,9 @@ class Story:
 
     def leave(self) -> None:
         """The caller is gone, or no longer reads."""
+        if self.delivered:
+            self._outcome = "completed"
+            return
         self._outcome = "cancelled" if self.accepted else "refused"
         self._status = CLIENT_CLOSED_REQUEST
         self._reason = "client_gone"
@@ -272,6 +289,7 @@ class Story:
             request_id=self.request_id,
             caller=self.caller.name,
             model=self.request.model,
+            operation=self.request.operation,
             stream=self.request.stream,
             outcome=self._outcome,
             status=self._status,
@@ -283,6 +301,7 @@ class Story:
             total_s=total_s,
             backend_s=backend_s,
             usage=usage,
+            charged=self._charged(usage),
             timings=timings,
             attempts=self.attempts,
             expected_wait_s=0.0 if ticket is None else ticket.expected_wait_s,
@@ -311,6 +330,27 @@ class Story:
         if self.answer is not None:
             usage = usage + self.answer.cut_usage
         return usage, timings
+
+    def _charged(self, usage: Usage) -> Usage:
+        """What its caller is charged; what no engine has told, as it was foreseen and seen."""
+        ticket, answer, request = self.ticket, self.answer, self.request
+        if ticket is None or (isinstance(request, GenerateRequest) and not request.asks):
+            return Usage()
+        read_part = 1.0
+        if self.first_event_at is None:
+            if self._outcome == "failed":
+                return Usage()
+            reading_s, cost_s = max(self.slot_s - self.load_s, 0.0), ticket.cost.prefill_s
+            read_part = min(1.0, reading_s / cost_s) if cost_s > 0.0 else 0.0
+        elif self._outcome == "completed" and (usage.prompt or usage.completion):
+            return usage
+        ends = 0 if self.stream is None else len(self.stream.ends)
+        seen = 0 if answer is None else max(answer.tokens - ends, 0)
+        return Usage(
+            prompt=usage.prompt or round(ticket.cost.prompt_tokens * read_part),
+            completion=max(usage.completion, seen),
+            cached=usage.cached,
+        )
 
 
 def ended_progress(record: RequestRecord) -> Progress:

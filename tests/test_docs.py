@@ -20,6 +20,7 @@ from unittest.mock import MagicMock
 import attrs
 import pytest
 
+from gateway.admission.limits import Limits
 from gateway.backends import llamacpp, ollama_wire, openai_wire
 from gateway.backends.http import HttpClient
 from gateway.config.environment import SHORT_NAMES
@@ -32,21 +33,27 @@ from gateway.config.schema import (
     ModelOptions,
     ModelSettings,
     Scheduling,
+    Tracing,
 )
 from gateway.core import exit_codes, jsonio
 from gateway.core.errors import GatewayError, Promise, QueueFull
 from gateway.core.messages import Timings, Usage
-from gateway.core.ticket import RequestRecord
+from gateway.core.ticket import Caller, CallerLimits, RequestRecord
 from gateway.daemon.statistics import Statistics, UpstreamStatistics, readiness
 from gateway.dialects.openai_chat import PARAMETERS, OpenAIChat
 from gateway.dialects.sampling import SAMPLING
 from gateway.telemetry.exchange import Exchange
+from gateway.telemetry.families.state import Gauges, UpstreamGauges
+from gateway.telemetry.ledger import Ledger
 from gateway.telemetry.lines import JsonLines
-from gateway.telemetry.metrics import Gauges, Metrics, UpstreamGauges
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.usage_store import MemoryStore
 from gateway.web import app
+from gateway.web.allowances import Allowances
 from gateway.web.intake import IGNORED_PARAMS, MAX_TOKENS, REJOINED, TRUNCATED
 from gateway.web.refusals import say_when
 from gateway.web.tokenizing import ESTIMATED
+from gateway.web.traced import TRACE_RESPONSE
 from gateway.web.unserved import UNSERVED
 from gateway.web.visit import Visit
 from tests.config.manual import docstrings
@@ -59,7 +66,9 @@ README: Final = (ROOT / "README.md").read_text("utf-8")
 ARCHITECTURE: Final = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
 MAKEFILE: Final = (ROOT / "Makefile").read_text("utf-8")
 CADDYFILE: Final = (ROOT / "conf" / "Caddyfile").read_text("utf-8")
-UNIT: Final = (ROOT / "systemd" / "gateway.service").read_text("utf-8")
+UNITS: Final = "".join(
+    (ROOT / "systemd" / name).read_text("utf-8") for name in ("gateway.service", "gateway.socket")
+)
 
 ADDRESS: Final = "127.0.0.1:8000"
 """Where the manual's gateway is."""
@@ -154,6 +163,8 @@ def value_words(value: Any) -> str:
     match value:
         case None | "" | () | {} | ModelOptions():
             return "none"
+        case _ if isinstance(value, attrs.Factory):  # type: ignore[arg-type]
+            return "none"
         case bool():
             return str(value).lower()
         case int() | float():
@@ -184,6 +195,7 @@ def test_every_setting_in_the_manual_is_real_and_its_default_too() -> None:
         ("scheduling", Scheduling),
         ("callers.NAME", CallerSettings),
         ("models.NAME", ModelSettings),
+        ("tracing", Tracing),
     ],
 )
 def test_every_key_of_these_tables_is_told_in_the_words_of_the_schema(name: str, cls: Any) -> None:
@@ -264,9 +276,19 @@ def test_what_is_not_served_is_told_in_the_same_words() -> None:
 def test_every_header_of_ours_is_told() -> None:
     refused = Visit(None, 0.0).headers(0.0)
     say_when(QueueFull("Full.", retry_after_s=1.0, promise=Promise(place="p")), refused)
-    ours = {*refused, IGNORED_PARAMS, MAX_TOKENS, TRUNCATED, REJOINED, ESTIMATED}
+    ours = {*refused, IGNORED_PARAMS, MAX_TOKENS, TRUNCATED, REJOINED, ESTIMATED, TRACE_RESPONSE}
     told = {code(row[0])[0] for row in table(README, "header", "meaning")}
     assert told == ours - {"Server", "X-Content-Type-Options"}
+
+
+def test_every_header_of_a_callers_limits_is_told() -> None:
+    day = Ledger(store=MemoryStore(1), clock=ManualClock(), failed=lambda: None, run="r")
+    limited = Caller(name="c", limits=CallerLimits(requests_per_minute=1, tokens_per_minute=1))
+    tell = Allowances(Limits(day), ManualClock()).teller(limited, "/v1/messages")
+    assert tell is not None
+    rows = table(README, "to every client", "to Anthropic's, beside it", "meaning")
+    told = [code(row[0])[0] for row in rows] + [code(row[1])[0] for row in rows]
+    assert sorted(told) == sorted(name for name, _ in tell(0.0))
 
 
 ASKED: Final[Mapping[str, jsonio.Json]] = {
@@ -321,7 +343,9 @@ def test_what_each_engine_honours_is_told() -> None:
 
 def test_every_metric_is_told_with_its_type_and_labels_and_no_other() -> None:
     upstream = UpstreamGauges(name="u", slots=1, busy=0, up=True)
-    page = Metrics("1").render(Gauges(upstreams=[upstream])).decode()
+    metrics = Metrics("1")
+    metrics.set_models(["m"])
+    page = metrics.render(Gauges(upstreams=[upstream])).decode()
     types = dict(re.findall(r"^# TYPE (\S+) (\S+)$", page, re.MULTILINE))
     labels: dict[str, set[str]] = {name: set() for name in types}
     for sample, names in re.findall(r"^([a-z_]+)\{(.*)\} ", page, re.MULTILINE):
@@ -434,7 +458,7 @@ def test_a_program_is_one_that_python_can_read(snippet: Snippet) -> None:
 
 @pytest.mark.parametrize("snippet", snippets("ini"), ids=str)
 def test_a_drop_in_is_what_the_unit_offers(snippet: Snippet) -> None:
-    offered = {line.lstrip("# ") for line in UNIT.split("\n")}
+    offered = {line.lstrip("# ") for line in UNITS.split("\n")}
     assert set(snippet.text.splitlines()) <= offered
 
 
@@ -584,7 +608,7 @@ def _test_names() -> frozenset[str]:
 
 def test_every_invariant_has_a_keeper_and_a_test_that_are_there() -> None:
     rows = table(ARCHITECTURE, "", "what stays true", "kept by", "proven by")
-    assert "".join(row[0] for row in rows) == "abcdefghijkl"
+    assert "".join(row[0] for row in rows) == "abcdefghijklmn"
     source = "".join(path.read_text("utf-8") for path in (ROOT / "gateway").rglob("*.py"))
     for letter, _, kept_by, proven_by in rows:
         assert code(proven_by), letter

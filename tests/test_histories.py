@@ -25,7 +25,7 @@ from gateway.core.errors import (
     UpstreamUnreachable,
 )
 from gateway.core.messages import GenerateRequest, Message, Role, TextDelta
-from gateway.core.ticket import ANONYMOUS, NO_HINTS, Caller, Hints, Priority
+from gateway.core.ticket import ANONYMOUS, NO_HINTS, Caller, CallerLimits, Hints, Priority
 from gateway.pool.breaker import State
 from gateway.pool.upstream import Upstream
 from gateway.story import Answer
@@ -41,10 +41,15 @@ EVERY_RULE = Scheduling(reservations_max=PLACES, rejoin_bytes_max=BYTES, rejoin_
 
 MODELS = ("m", "n")
 
+LIMITS = CallerLimits(
+    requests_per_minute=20, tokens_per_minute=2000, tokens_per_day=50_000, requests_at_once=2
+)
+
 CALLERS = (
     ANONYMOUS,
     Caller(name="heavy", weight=3.0, priority_max=Priority.INTERACTIVE),
     Caller(name="humble", priority=Priority.BATCH, user_header="x-user"),
+    Caller(name="limited", limits=LIMITS),
 )
 
 FAULTS: Sequence[GatewayError] = (
@@ -223,6 +228,18 @@ class History:
         assert self.made.service._rejoin.bytes <= BYTES
         for one, engine in zip(self.upstreams, self.engines, strict=True):
             assert 0 <= engine.running <= one.in_flight <= one.slots
+        self.check_limits()
+
+    def check_limits(self) -> None:
+        """A caller holds its share of what is at once for what runs and waits, and no more."""
+        limited = CALLERS[-1]
+        held = [
+            story
+            for story in self.service._accepted
+            if story.caller is limited and story.ticket is not None
+        ]
+        standing = self.made.limits.standing(limited, self.clock.now())
+        assert standing["requests_at_once"].left == LIMITS.requests_at_once - len(held)
 
     async def check_work_conserving(self) -> None:
         """Once all is still, nobody waits beside a free slot that could run it."""
@@ -240,6 +257,12 @@ class History:
         assert self.service.active == 0
         assert len(self.made.scheduler._state.plan) == 0
         assert not self.made.scheduler._state.running
+        self.check_limits()
+        charged = [record.charged for record in self.records if record.caller == "limited"]
+        used = sum(each.prompt + each.completion for each in charged)
+        standing = self.made.limits.standing(CALLERS[-1], self.clock.now())
+        assert standing["tokens_per_day"].left == max(0, LIMITS.tokens_per_day - used)
+        assert standing["requests_per_minute"].left == LIMITS.requests_per_minute
         for one, engine in zip(self.upstreams, self.engines, strict=True):
             assert one.in_flight == 0
             assert engine.running == 0

@@ -19,8 +19,12 @@ from aiohttp import web
 from packaging.requirements import Requirement
 from yarl import URL
 
+from gateway.config.schema import Config
+from gateway.daemon.heartbeat import STALL_S
+
 ROOT: Final = Path(__file__).parent.parent
 UNIT: Final = ROOT / "systemd" / "gateway.service"
+SOCKET: Final = ROOT / "systemd" / "gateway.socket"
 CADDYFILE: Final = ROOT / "conf" / "Caddyfile"
 CONTAINERFILE: Final = (ROOT / "Containerfile").read_text("utf-8")
 MAKEFILE: Final = (ROOT / "Makefile").read_text("utf-8")
@@ -74,6 +78,16 @@ def test_a_requirement_has_a_lower_bound_and_is_met_here(requirement: Requiremen
     assert {part.operator for part in requirement.specifier} == {">="}
     if requirement.marker is None or requirement.marker.evaluate():
         assert requirement.specifier.contains(importlib.metadata.version(requirement.name))
+
+
+def test_what_is_no_python_is_packed_too() -> None:
+    patterns = _setup_cfg()["options.package_data"]["gateway"].split()
+    files = (path for path in (ROOT / "gateway").rglob("*") if path.is_file())
+    for path in files:
+        if path.suffix not in {".py", ".pyc"}:
+            inside = path.relative_to(ROOT / "gateway")
+            named = {str(inside), f"**/*{path.suffix}"}
+            assert named & set(patterns), f"{inside} is in no pattern of [options.package_data]"
 
 
 def test_everybody_names_the_same_oldest_python() -> None:
@@ -139,23 +153,24 @@ def test_real_ollama_tests_without_an_ollama_fail_with_a_sentence(tmp_path: Path
 # --- systemd ----------------------------------------------------------------------
 
 
-def _unit_settings() -> dict[str, list[str]]:
+def _unit_settings(unit: Path = UNIT) -> dict[str, list[str]]:
     settings: dict[str, list[str]] = {}
-    for line in UNIT.read_text("utf-8").splitlines():
+    for line in unit.read_text("utf-8").splitlines():
         key, equals, value = line.partition("=")
         if equals and not line.startswith("#"):
             settings.setdefault(key, []).append(value)
     return settings
 
 
-def test_systemd_finds_nothing_to_say_about_the_unit(tmp_path: Path) -> None:
+def test_systemd_finds_nothing_to_say_about_the_units(tmp_path: Path) -> None:
     # It looks whether the program is there; a stand-in is, without an installation.
     (program,) = _unit_settings()["ExecStart"]
-    unit = tmp_path / UNIT.name
+    unit, listener = tmp_path / UNIT.name, tmp_path / SOCKET.name
     unit.write_text(
         UNIT.read_text("utf-8").replace(program.split()[0], shutil.which("true") or ""), "utf-8"
     )
-    assert output_of(tool("systemd-analyze"), "verify", "--man=no", unit) == ""
+    listener.write_text(SOCKET.read_text("utf-8"), "utf-8")
+    assert output_of(tool("systemd-analyze"), "verify", "--man=no", unit, listener) == ""
 
 
 def test_the_unit_is_as_closed_as_systemd_can_tell() -> None:
@@ -182,9 +197,26 @@ def test_the_unit_runs_what_make_installs_as_the_user_that_it_makes() -> None:
 
 def test_a_wrong_configuration_is_not_tried_again_and_a_drain_may_end() -> None:
     unit = _unit_settings()
-    assert int(unit["RestartPreventExitStatus"][0]) == os.EX_CONFIG
+    (prevented,) = unit["RestartPreventExitStatus"]
+    assert [int(code) for code in prevented.split()] == [os.EX_CANTCREAT, os.EX_CONFIG]
     assert float(unit["TimeoutStopSec"][0]) > 30.0  # shutdown_grace_seconds
     assert unit["KillMode"] == ["mixed"]
+
+
+def test_the_socket_is_where_the_configuration_would_listen_and_as_closed_as_the_service() -> None:
+    socket_unit = _unit_settings(SOCKET)
+    assert socket_unit["ListenStream"] == [f"127.0.0.1:{Config().server.port}"]
+    for key in ("IPAddressDeny", "IPAddressAllow"):
+        assert socket_unit[key] == _unit_settings()[key]
+    assert "Accept" not in socket_unit  # One process for all connections.
+
+
+def test_the_watchdog_leaves_more_time_than_any_stall_that_is_merely_told() -> None:
+    unit = _unit_settings()
+    assert unit["Type"] == ["notify"]
+    assert float(unit["WatchdogSec"][0]) > 10 * STALL_S
+    # Its victim has nothing to end in an orderly way.
+    assert float(unit["TimeoutAbortSec"][0]) < float(unit["TimeoutStopSec"][0])
 
 
 # --- Containerfile ------------------------------------------------------------------
@@ -200,13 +232,12 @@ def test_the_image_runs_as_a_number_and_drains_on_stop() -> None:
     assert "/health" in final_stage.partition("HEALTHCHECK")[2]
 
 
-def test_the_image_and_make_agree_on_base_and_model() -> None:
-    for name in ("PYTHON_IMAGE", "MODEL_WHEEL"):
-        of_make = re.search(rf"^{name} [:?]= (\S+)$", MAKEFILE, re.MULTILINE)
-        of_image = re.search(rf"^ARG {name}=(\S+)$", CONTAINERFILE, re.MULTILINE)
-        assert of_make is not None
-        assert of_image is not None
-        assert of_make[1] == of_image[1]
+def test_the_image_and_make_agree_on_the_base() -> None:
+    of_make = re.search(r"^PYTHON_IMAGE \?= (\S+)$", MAKEFILE, re.MULTILINE)
+    of_image = re.search(r"^ARG PYTHON_IMAGE=(\S+)$", CONTAINERFILE, re.MULTILINE)
+    assert of_make is not None
+    assert of_image is not None
+    assert of_make[1] == of_image[1]
 
 
 def test_no_secret_is_built_into_the_image() -> None:

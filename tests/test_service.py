@@ -235,6 +235,27 @@ async def test_a_caller_who_leaves_is_noticed_in_every_phase(houses: Build, phas
         assert engine.opened == 1
 
 
+async def test_who_leaves_with_the_whole_answer_has_not_left_too_early(houses: Build) -> None:
+    house = houses(upstream(engine=ScriptedEngine([HELLO])))
+    written = asyncio.Event()
+
+    async def consume(answer: Answer) -> None:
+        while not answer.whole:
+            await answer.read()
+        answer.delivered = True
+        written.set()
+        await asyncio.Event().wait()  # Its connection is being tidied up.
+
+    running = asyncio.ensure_future(
+        house.service.run(request(stream=True), consume, caller=ANONYMOUS, request_id="r")
+    )
+    await written.wait()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    (record,) = house.records
+    assert (record.outcome, record.status) == ("completed", 200)
+
+
 async def test_a_reader_who_stops_reading_early_has_left(houses: Build) -> None:
     engine = ScriptedEngine([[TextDelta("a")], [TextDelta("b")], HELLO])
     house = houses(upstream(engine=engine))

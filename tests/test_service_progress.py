@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import attrs
 import pytest
 
-from gateway.config.schema import Scheduling
+from gateway.config.schema import Scheduling, Timeouts
 from gateway.core.errors import DeadlineUnmeetable, ModelNotFound, ShuttingDown, UpstreamFailed
 from gateway.core.messages import Finished, FinishReason, TextDelta, Usage
 from gateway.core.ticket import ANONYMOUS, Caller, Hints
@@ -18,6 +18,7 @@ from tests.engines import HELLO, ScriptedEngine, request, settle, upstream
 from tests.service_house import FIRST_TRY, SECOND_TRY, Build, House, leave, open_houses
 
 RULES = Scheduling()
+RULES_TIMEOUT_S = Timeouts().request_timeout_seconds
 SHORT = attrs.evolve(request(), max_tokens=15)
 """Two seconds of writing, as long as nothing was learned."""
 
@@ -324,3 +325,27 @@ async def test_a_load_is_learned_and_told_of_as_a_swap(houses: Build) -> None:
     assert house.made.costs.load_s("one", "m") > 6.0
     await house.run(SHORT)
     assert house.records[1].swaps == 0
+
+
+# --- For the operator --------------------------------------------------------------
+
+
+async def test_all_that_run_and_wait_are_told_in_their_order(houses: Build) -> None:
+    house, go_on = holding(houses, [TextDelta("a")])
+    ahead = await house.begun(SHORT, request_id="ahead")
+    for number in range(3):
+        await house.begun(SHORT, request_id=f"r{number}")
+    await house.clock.advance(2.0)
+    (running,) = house.service.running(9)
+    assert (running.progress.request_id, running.progress.state) == ("ahead", "decode")
+    assert (running.caller, running.upstream) == (ANONYMOUS.name, "one")
+    waiting = house.service.waiting(9)
+    assert [one.progress.request_id for one in waiting] == ["r0", "r1", "r2"]
+    assert [one.progress.position for one in waiting] == [0, 1, 2]
+    assert [one.progress.so_far_s for one in waiting] == [2.0] * 3
+    assert 0.0 < waiting[0].deadline_s < RULES_TIMEOUT_S
+    assert [one.progress.request_id for one in house.service.waiting(2)] == ["r0", "r1"]
+    await leave(ahead)
+    go_on.set()
+    await settle()
+    assert house.service.running(9) == house.service.waiting(9) == []

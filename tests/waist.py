@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import attrs
 
 from gateway.admission.admission import Admission
+from gateway.admission.limits import Limits
 from gateway.admission.rejoin import Rejoin
 from gateway.config.schema import ModelSettings, Queue, Scheduling, Timeouts
 from gateway.core.clock import Clock
@@ -39,6 +40,20 @@ USUAL_BATCH = BatchBounds(items_max=64, chars_max=32_768)
 
 
 @attrs.frozen
+class RecordedDay:
+    """A day that has all records in it, and never ends."""
+
+    records: list[RequestRecord]
+
+    def tokens(self, caller: str) -> int:
+        mine = (record.charged for record in self.records if record.caller == caller)
+        return sum(used.prompt + used.completion for used in mine)
+
+    def left_s(self) -> float:
+        return 1e6
+
+
+@attrs.frozen
 class Waist:
     """The parts, wired as the daemon wires them; the worker is not running yet."""
 
@@ -47,6 +62,7 @@ class Waist:
     scheduler: Scheduler
     queue: RequestQueue
     worker: BatchingWorker
+    limits: Limits
     admission: Admission
     service: Service
     loads: Loads
@@ -86,6 +102,8 @@ def waist(
         batch_bounds=batch_bounds,
     )
     places = iter(range(1_000_000))
+    records: list[RequestRecord] = []
+    limits = Limits(RecordedDay(records))
     admission = Admission(
         pool=pool,
         queue=queue,
@@ -95,12 +113,12 @@ def waist(
         timeouts=timeouts,
         strict_params=strict_params,
         new_place=lambda: f"place-{next(places)}",
+        limits=limits,
     )
     loads = Loads(
         clock=clock,
         loaded=lambda upstream, model, seconds: costs.loaded(upstream.name, model, seconds),
     )
-    records: list[RequestRecord] = []
     broken: list[str] = []
     service = Service(
         admission=admission,
@@ -122,6 +140,7 @@ def waist(
         scheduler=scheduler,
         queue=queue,
         worker=worker,
+        limits=limits,
         admission=admission,
         service=service,
         loads=loads,

@@ -18,6 +18,7 @@ from bench.simulation.box import Box, Run
 from bench.simulation.events import Event, Events
 from bench.simulation.policies import Attempt, End
 from gateway.admission.admission import Admission
+from gateway.admission.limits import Limits
 from gateway.backends.base import InferenceBackend, Probe
 from gateway.config.schema import Queue, Scheduling, Timeouts
 from gateway.core.errors import GatewayError, RequestTimeout
@@ -79,6 +80,16 @@ class _Promise:
 
 
 _OPEN: Final = cast("asyncio.Future[Upstream]", _Promise())
+
+
+class _AnyDay:
+    """Nobody here has limits."""
+
+    def tokens(self, caller: str) -> int:
+        return 0
+
+    def left_s(self) -> float:
+        return 86_400.0
 
 
 @attrs.define(eq=False, slots=True)
@@ -143,6 +154,7 @@ class Gateway:
             timeouts=setup.timeouts,
             strict_params=False,
             new_place=lambda: f"place{next(places)}",
+            limits=Limits(_AnyDay()),
         )
         self._held: dict[Attempt, _Held] = {}
         self._waiting: dict[Ticket, _Held] = {}

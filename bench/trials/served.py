@@ -121,7 +121,9 @@ def gateway(directory: Path, tables: Tables) -> Iterator[str]:
         "server": {"host": HOST, "port": port},
         "logging": {"level": "info", "format": "json"},
     }
-    path.write_text(toml({**own, **tables}))
+    path.write_text(
+        toml({**own, **tables, "server": {**own["server"], **tables.get("server", {})}})
+    )
     child = _child(
         [sys.executable, "-m", "gateway", "serve", "--config", str(path)],
         port=port,
@@ -173,11 +175,12 @@ def box_settings(scale: float, *, told: bool = False) -> box.Settings:
 
 
 @contextlib.contextmanager
-def embedded(directory: Path) -> Iterator[Served]:
+def embedded(directory: Path, more: Tables = _NONE) -> Iterator[Served]:
     """The gateway with the model that it runs itself."""
     tables: Tables = {
         "backend": {"kind": "llamacpp"},
         "generation": {"default_model": EMBEDDED_MODEL},
+        **more,
     }
     with gateway(directory, tables) as url:
         yield Served(url=url, models=(EMBEDDED_MODEL,))

@@ -12,6 +12,7 @@ from typing import Final
 import attrs
 
 from gateway.admission.classes import class_of, flow_of
+from gateway.admission.limits import Limits
 from gateway.admission.reservations import Held, Place, Reservations
 from gateway.backends.base import unsupported_as_written
 from gateway.config.schema import Queue, Scheduling, Timeouts
@@ -20,11 +21,12 @@ from gateway.core.errors import (
     Overloaded,
     Promise,
     QueueFull,
+    RateLimited,
     ShuttingDown,
     UnsupportedParameter,
 )
 from gateway.core.messages import Request
-from gateway.core.ticket import Caller, Forecast, Hints, Ticket
+from gateway.core.ticket import Caller, Forecast, Hints, RequestRecord, Ticket
 from gateway.pool.pool import Pool
 from gateway.pool.upstream import Upstream
 from gateway.scheduling.prospects import Outlook
@@ -54,6 +56,7 @@ class Decision:
     Attributes:
         place: With which it came.
         crowded: The queue has no room for it.
+        limited: Its caller has had what it may have; it is told that before all else.
     """
 
     ticket: Ticket
@@ -61,10 +64,12 @@ class Decision:
     held: Held
     place: Place | None
     crowded: bool
+    limited: RateLimited | None
 
     @property
     def accepted(self) -> bool:
-        return self.outlook.fits and self.outlook.ever and not self.crowded
+        fits = self.outlook.fits and self.outlook.ever and not self.crowded
+        return fits and self.limited is None
 
 
 @attrs.frozen(kw_only=True)
@@ -101,6 +106,7 @@ class Admission:
         timeouts: Timeouts,
         strict_params: bool,
         new_place: Callable[[], str],
+        limits: Limits,
     ) -> None:
         self._pool = pool
         self._queue = queue
@@ -110,9 +116,20 @@ class Admission:
         self._timeouts = timeouts
         self._strict_params = strict_params
         self._new_place = new_place
+        self._limits = limits
         self._reservations = Reservations(places_max=scheduling.reservations_max)
         self._numbers = itertools.count()
         self.draining = False
+
+    def change(
+        self, *, settings: Queue, scheduling: Scheduling, timeouts: Timeouts, strict_params: bool
+    ) -> None:
+        """Decide by these from now on; as in the constructor."""
+        self._settings = settings
+        self._scheduling = scheduling
+        self._timeouts = timeouts
+        self._strict_params = strict_params
+        self._reservations.places_max = scheduling.reservations_max
 
     @property
     def places_held(self) -> int:
@@ -137,7 +154,7 @@ class Admission:
         ignored: Collection[str],
         now: float,
     ) -> Ticket:
-        """A ticket for the request.
+        """A ticket for the request. Whoever calls this owes `ended`.
 
         Args:
             ignored: Parameters that its dialect already could not honour.
@@ -146,18 +163,26 @@ class Admission:
             ShuttingDown: The daemon drains.
             ModelNotFound, UpstreamUnreachable: Nobody can run it.
             UnsupportedParameter: In strict mode.
+            RateLimited: Its caller has had what it may have for now.
             QueueFull: It would have to wait, and too many do.
             DeadlineUnmeetable: It would not be answered in time.
         """
         decision = self._decide(
             request, caller=caller, hints=hints, request_id=request_id, ignored=ignored, now=now
         )
+        if decision.limited is not None:
+            raise decision.limited
         if not decision.accepted:
             raise self._refusal(decision, hints, now)
         if decision.place is not None:
             self._reservations.came(decision.place)
         decision.ticket.expected_wait_s = decision.outlook.start_s
+        self._limits.take(decision.ticket, now)
         return decision.ticket
+
+    def ended(self, ticket: Ticket, record: RequestRecord, now: float) -> None:
+        """A request that was let in has ended; what it held of its caller's limits is settled."""
+        self._limits.settle(ticket, record, now)
 
     def forecast(
         self,
@@ -175,7 +200,10 @@ class Admission:
         outlook = decision.outlook
         retry_after_s = None
         refused = ""
-        if not decision.accepted:
+        if decision.limited is not None:
+            refused = decision.limited.code
+            retry_after_s = decision.limited.retry_after_s
+        elif not decision.accepted:
             crowded = decision.crowded and outlook.ever
             refused = (QueueFull if crowded else DeadlineUnmeetable).code
             retry_after_s = self._retry_after_s(decision, hints) if outlook.ever else None
@@ -221,7 +249,14 @@ class Admission:
         crowded = self._queue.full() and (
             self._pool.free_for(request.model) is None or not self._queue.empty()
         )
-        return Decision(ticket=ticket, outlook=outlook, held=held, place=place, crowded=crowded)
+        return Decision(
+            ticket=ticket,
+            outlook=outlook,
+            held=held,
+            place=place,
+            crowded=crowded,
+            limited=self._limits.refusal(ticket, now),
+        )
 
     def _ticket(
         self, request: Request, caller: Caller, hints: Hints, request_id: str, now: float

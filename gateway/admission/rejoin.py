@@ -76,6 +76,11 @@ class Rejoin:
         self._clients = _Clients(clients_max, answered=self._by_key)
         self.bytes = 0
 
+    def resize(self, bytes_max: int) -> None:
+        """From now on all recordings together may keep so many bytes; what is over gives way."""
+        self._bytes_max = bytes_max
+        self._make_room()
+
     def met(self, key: Key, now: float) -> None:
         """A client has sent this request for the first time. To be told of refused ones too."""
         self._forget_old(now)

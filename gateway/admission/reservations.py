@@ -95,7 +95,7 @@ class Reservations:
     """
 
     def __init__(self, *, places_max: int) -> None:
-        self._places_max = places_max
+        self.places_max = places_max
         self._by_id: dict[str, Place] = {}
         self._by_key: dict[tuple[str, bytes], dict[str, Place]] = {}
         self._sums: dict[tuple[str, Priority, int], Sum] = {}
@@ -172,7 +172,7 @@ class Reservations:
         seniority = next(self._numbers) if former is None else former.seniority
         if former is not None:
             self.came(former)
-        if len(self._by_id) >= self._places_max:
+        if len(self._by_id) >= self.places_max:
             return None
         moment = self._own_moment(now + after_s)
         returns_at = moment / 1000.0

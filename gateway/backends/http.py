@@ -36,6 +36,7 @@ from gateway.core.errors import (
     UpstreamUnreachable,
 )
 from gateway.core.jsonio import Json
+from gateway.core.trace import current
 
 PROBE_TIMEOUT_S: Final = 5.0
 """For questions that an engine answers from memory."""
@@ -81,23 +82,20 @@ class HttpClient:
         self._timeouts = timeouts
         self._limits = limits
         self._clock = clock
+        self._timeout = _timeout(timeouts)
         self._session: aiohttp.ClientSession | None = None
         self._open: set[Exchange] = set()
+
+    def change(self, timeouts: Timeouts) -> None:
+        """These hold for what is opened from now on."""
+        self._timeouts = timeouts
+        self._timeout = _timeout(timeouts)
 
     async def start(self) -> None:
         assert self._session is None
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=0, keepalive_timeout=KEEPALIVE_S, ttl_dns_cache=_DNS_CACHE_S
-            ),
-            # `connect` is looked at only when no pooled connection is there.
-            timeout=aiohttp.ClientTimeout(
-                total=None,
-                connect=self._timeouts.connect_timeout_seconds,
-                sock_connect=None,
-                sock_read=None,
-                # Above this aiohttp rounds up to whole seconds.
-                ceil_threshold=3600,
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
@@ -128,6 +126,8 @@ class HttpClient:
     ) -> "Exchange":
         """A request for as long as the block lasts; see `Exchange`.
 
+        Where it is sent for a request that is part of a trace, so is this one.
+
         Args:
             body: Pieces are sent as they come, while the answer may already be read.
             first_byte_timeout_s, stall_timeout_s, bytes_max: Instead of the configured ones.
@@ -138,6 +138,9 @@ class HttpClient:
             stall_timeout_s = self._timeouts.stall_timeout_seconds
         if bytes_max is None:
             bytes_max = self._limits.upstream_answer_bytes_max
+        trace = current.get()
+        if trace is not None:
+            headers = CIMultiDict(headers or (), **trace.context.headers)
         return Exchange(
             self,
             method,
@@ -268,7 +271,9 @@ class Exchange:
 
     async def __aenter__(self) -> Self:
         session = self._client._session
-        assert session is not None, "start() comes first"
+        if session is None:
+            # The last questions of the health check may meet a daemon that ends.
+            raise UpstreamDisconnected("The gateway is stopping.")
         self._waiting_since = now = self._clock.now()
         body = self._body
         self._opening = task = self._clock.current_task()
@@ -284,6 +289,7 @@ class Exchange:
                 else body,
                 headers=self._headers,
                 allow_redirects=False,
+                timeout=self._client._timeout,
             )
         except asyncio.CancelledError:
             self._timer.cancel()
@@ -449,6 +455,18 @@ class Exchange:
             # A plain close would first wait for an unread request body to be sent.
             connection.transport.abort()
         self._response.close()
+
+
+def _timeout(timeouts: Timeouts) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(
+        total=None,
+        # Looked at only when no pooled connection is there.
+        connect=timeouts.connect_timeout_seconds,
+        sock_connect=None,
+        sock_read=None,
+        # Above this aiohttp rounds up to whole seconds.
+        ceil_threshold=3600,
+    )
 
 
 def _too_late() -> RequestTimeout:

@@ -69,7 +69,7 @@ class OllamaBackend:
     ) -> None:
         self._http = http
         self._limits = limits
-        self._contexts = {wire.canonical(name): num_ctx for name, num_ctx in contexts.items()}
+        self._contexts = _canonical(contexts)
         self._new_id = new_id
         self._chat_url = endpoint(url, "/api/chat")
         self._generate_url = endpoint(url, "/api/generate")
@@ -83,6 +83,12 @@ class OllamaBackend:
         self._unreasoning: set[str] = set()
         self.tags: Mapping[str, Mapping[str, Json]] = {}
         self.running: Mapping[str, Mapping[str, Json]] = {}
+
+    def pin(self, contexts: Mapping[str, int]) -> list[str]:
+        """Allocate these from now on, as in the constructor; the models for which that is new."""
+        before, self._contexts = self._contexts, _canonical(contexts)
+        names = before.keys() | self._contexts.keys()
+        return [name for name in names if before.get(name) != self._contexts.get(name)]
 
     @property
     def tokenizer(self) -> None:
@@ -311,6 +317,10 @@ class OllamaBackend:
             return await self._http.get_json(url, headers=_ASK)
         except (UpstreamFailed, UpstreamBadResponse):
             return None
+
+
+def _canonical(contexts: Mapping[str, int]) -> dict[str, int]:
+    return {wire.canonical(name): num_ctx for name, num_ctx in contexts.items()}
 
 
 def _has_images(request: GenerateRequest) -> bool:

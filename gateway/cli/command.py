@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable
+from typing import Any
 
 import attrs
 
@@ -34,3 +35,13 @@ class Command:
     summary: str
     arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], int]
+
+
+def add_command(
+    commands: "argparse._SubParsersAction[Any]", name: str, summary: str
+) -> argparse.ArgumentParser:
+    """One more word that can stand here, for a command or for what a command can do."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=summary, description=f"{summary[0].upper()}{summary[1:]}."
+    )
+    return parser

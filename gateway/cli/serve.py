@@ -4,9 +4,10 @@ import argparse
 from typing import Final
 
 from gateway.cli.command import Command
-from gateway.cli.settings import add_config_option, read_settings
+from gateway.cli.settings import add_config_option, environment, read_settings
 from gateway.config.environment import Override, override
 from gateway.config.keys import Key
+from gateway.config.load import load
 
 _OPTIONS: Final[tuple[tuple[str, Key], ...]] = (
     ("host", ("server", "host")),
@@ -21,12 +22,14 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    config, path = read_settings(arguments, _overrides(arguments))
+    options = _overrides(arguments)
+    config, path = read_settings(arguments, options)
+    environ = environment(arguments)
     # The daemon brings the event loop and every engine with it, which the
     # other commands need not wait for.
     from gateway.daemon.run import serve
 
-    return serve(config, path)
+    return serve(config, path, lambda: load(path, environ, options))
 
 
 def _overrides(arguments: argparse.Namespace) -> list[Override]:

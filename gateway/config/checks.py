@@ -4,26 +4,24 @@ Each check is a function from a Config to the mistakes it sees; CHECKS is all of
 """
 
 import re
-from collections.abc import Callable, Collection, Iterator
-from difflib import get_close_matches
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from gateway.config.addresses import is_host, is_host_header, is_loopback, is_origin, url_fault
-from gateway.config.effective import DEFAULT_CALLER, api_keys, callers
+from gateway.config.caller_checks import (
+    KEY_SOURCES,
+    caller_keys,
+    caller_names,
+    caller_settings,
+    key_fault,
+)
+from gateway.config.effective import api_keys
 from gateway.config.keys import Key, dotted, quoted
 from gateway.config.mistakes import Mistake
 from gateway.config.model_checks import model_names, model_settings
 from gateway.config.schema import Backend, Config
-from gateway.core.ticket import ANONYMOUS
+from gateway.config.telemetry_checks import log_levels, trace_collector
 
-API_KEY_CHARACTERS_MIN: Final = 8
-API_KEY_CHARACTERS_MAX: Final = 1024
-
-_API_KEY: Final = ("auth", "api_key")
-_API_KEY_FILE: Final = ("auth", "api_key_file")
-_KEYS: Final = ("auth", "keys")
-_PRINTABLE: Final = re.compile(r"[!-~]+")
-_CALLER_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,32}")
 _UPSTREAM_NAME: Final = re.compile(r"[a-z0-9_-]{1,32}")
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")  # RFC 9110 section 5.6.2
 
@@ -50,8 +48,9 @@ def bind(config: Config) -> Iterator[Mistake]:
         yield Mistake(
             key,
             "insecure_bind: anybody who reaches this address could use the engine; set an API key"
-            " (auth.api_key or API_KEY), or bind 127.0.0.1, or say server.allow_anonymous = true.",
-            concerns=(_API_KEY, _API_KEY_FILE, _KEYS, ("server", "allow_anonymous")),
+            " (`gateway keys new NAME`, or API_KEY), or bind 127.0.0.1, or say"
+            " server.allow_anonymous = true.",
+            concerns=(*KEY_SOURCES, ("server", "allow_anonymous")),
         )
 
 
@@ -71,57 +70,6 @@ def browsers(config: Config) -> Iterator[Mistake]:
                 ("server", "allowed_hosts"),
                 f"{quoted(host)} must be a host name or address, such as gateway.example;"
                 " there is no wildcard, name each.",
-                value_shown=False,
-            )
-
-
-def caller_names(config: Config) -> Iterator[Mistake]:
-    """Names stand in logs and metrics; one of them must not look like nobody's."""
-    for name in config.auth.keys:
-        if not _names_a_caller(name):
-            yield Mistake(
-                (*_KEYS, name),
-                'a name must have 1 to 32 of letters, digits, ".", "_" and "-", and not look like'
-                ' a key; write: name = "key".',
-                value_shown=False,
-            )
-        elif name.lower() == ANONYMOUS.name:
-            yield Mistake((*_KEYS, name), "this name is what callers without a key are called.")
-        elif name == DEFAULT_CALLER and config.auth.api_key:
-            yield Mistake(
-                (*_KEYS, name),
-                f"this name is the one of auth.api_key; pick a name other than {DEFAULT_CALLER}.",
-                concerns=(_API_KEY, _API_KEY_FILE),
-            )
-
-
-def caller_keys(config: Config) -> Iterator[Mistake]:
-    """A key must fit into a header, be no guess, and tell who calls."""
-    owners: dict[str, Key] = {}
-    for key, secret in _caller_keys(config):
-        fault = _key_fault(secret)
-        if fault is None and not API_KEY_CHARACTERS_MIN <= len(secret) <= API_KEY_CHARACTERS_MAX:
-            fault = (
-                f"the key must have {API_KEY_CHARACTERS_MIN} to {API_KEY_CHARACTERS_MAX}"
-                " characters; 32 random ones are right, it is the only lock on the door."
-            )
-        if fault is not None:
-            yield Mistake(key, fault)
-        elif secret in owners:
-            text = f"the key must be another one than that of {dotted(owners[secret])}."
-            yield Mistake(key, text, concerns=(owners[secret],))
-        owners.setdefault(secret, key)
-
-
-def caller_settings(config: Config) -> Iterator[Mistake]:
-    """How somebody is treated who can't call has no effect, and is a slip of the pen."""
-    names = callers(config)
-    for name in config.callers:
-        if name not in names:
-            yield Mistake(
-                ("callers", name),
-                _why_nobody(name, names),
-                concerns=(_API_KEY, _API_KEY_FILE, _KEYS),
                 value_shown=False,
             )
 
@@ -190,6 +138,8 @@ CHECKS: Final[tuple[Callable[[Config], Iterator[Mistake]], ...]] = (
     model_names,
     model_settings,
     engines,
+    log_levels,
+    trace_collector,
     bounds_in_order,
 )
 
@@ -198,39 +148,9 @@ def _engine(table: Key, backend: Backend) -> Iterator[Mistake]:
     fault = url_fault(backend.url)
     if fault is not None:
         yield Mistake((*table, "url"), fault)
-    fault = _key_fault(backend.api_key) if backend.api_key else None
+    fault = key_fault(backend.api_key) if backend.api_key else None
     if fault is not None:
         yield Mistake((*table, "api_key"), fault)
-
-
-def _caller_keys(config: Config) -> Iterator[tuple[Key, str]]:
-    if config.auth.api_key:
-        yield (_API_KEY_FILE if config.auth.api_key_file else _API_KEY), config.auth.api_key
-    for name, secret in config.auth.keys.items():
-        if _names_a_caller(name):
-            yield (*_KEYS, name), secret
-
-
-def _why_nobody(name: str, names: Collection[str]) -> str:
-    """Why no caller is called so, and what was probably meant."""
-    if name == ANONYMOUS.name:
-        return "nobody is anonymous once an API key is set."
-    if ANONYMOUS.name in names:
-        return f"no API key is set; without one everybody is called {ANONYMOUS.name}."
-    likely = {known.lower(): known for known in names if _names_a_caller(known)}
-    close = get_close_matches(name.lower(), likely, n=1)
-    hint = f"; did you mean `{likely[close[0]]}`?" if close else "."
-    return f"no API key has this name{hint}"
-
-
-def _names_a_caller(name: str) -> bool:
-    return _CALLER_NAME.fullmatch(name) is not None and not name.startswith("sk-")
-
-
-def _key_fault(secret: str) -> str | None:
-    if _PRINTABLE.fullmatch(secret):
-        return None
-    return "the key must be printable ASCII without spaces or line breaks, and not empty."
 
 
 def _number_at(config: Config, key: Key) -> int:

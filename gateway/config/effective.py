@@ -1,8 +1,10 @@
 """What follows from a Config where one setting depends on another. Pure."""
 
+import math
 from typing import Final
 
-from gateway.config.schema import CallerSettings, Config, ModelSettings
+from gateway.config.schema import CallerSettings, Config, ModelSettings, StoredKey
+from gateway.core.api_key import ApiKey, digest_of
 from gateway.core.ticket import ANONYMOUS, Caller, CallerLimits, Priority
 
 DEFAULT_CALLER: Final = "default"
@@ -14,14 +16,19 @@ DEFAULT_MODEL: Final = "default"
 _USUAL: Final = CallerSettings()
 
 
-def api_keys(config: Config) -> dict[str, str]:
+def api_keys(config: Config) -> dict[str, ApiKey]:
     """Name → key, of everybody who may call; empty: anybody may.
 
-    `load()` has put the text of auth.api_key_file into auth.api_key.
+    `load()` has put the text of auth.api_key_file into auth.api_key, and what it found in
+    auth.keys_file into stored_keys.
     """
-    if not config.auth.api_key:
-        return dict(config.auth.keys)
-    return {DEFAULT_CALLER: config.auth.api_key, **config.auth.keys}
+    written = dict(config.auth.keys)
+    if config.auth.api_key:
+        written = {DEFAULT_CALLER: config.auth.api_key, **written}
+    return {
+        **{name: ApiKey(digest=digest_of(secret)) for name, secret in written.items()},
+        **{name: _stored(key) for name, key in config.stored_keys.items()},
+    }
 
 
 def callers(config: Config) -> dict[str, Caller]:
@@ -31,6 +38,12 @@ def callers(config: Config) -> dict[str, Caller]:
     """
     names = api_keys(config) or (ANONYMOUS.name,)
     return {name: _caller(name, config.callers.get(name, _USUAL)) for name in names}
+
+
+def several_callers(config: Config) -> bool:
+    """Whether there can be more than one share of the slots."""
+    known = callers(config).values()
+    return len(known) > 1 or any(caller.user_header for caller in known)
 
 
 def untagged(name: str) -> str:
@@ -58,6 +71,11 @@ def bind_address(config: Config) -> tuple[str, int]:
     """Host and port to listen on; without a key only this machine is served."""
     host = config.server.host or ("0.0.0.0" if api_keys(config) else "127.0.0.1")
     return host, config.server.port
+
+
+def _stored(key: StoredKey) -> ApiKey:
+    expires_at = math.inf if key.expires is None else key.expires.timestamp()
+    return ApiKey(digest=key.digest, expires_at=expires_at)
 
 
 def _caller(name: str, settings: CallerSettings) -> Caller:

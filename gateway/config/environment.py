@@ -31,6 +31,8 @@ SHORT_NAMES: Final[Mapping[str, Key]] = {
     "OLLAMA_URL": ("backend", "url"),
     "SLOTS": ("backend", "slots"),
     "LOG_LEVEL": ("logging", "level"),
+    "OTEL_EXPORTER_OTLP_ENDPOINT": ("tracing", "endpoint"),
+    "OTEL_SERVICE_NAME": ("tracing", "service_name"),
 }
 
 _PREFIX: Final = "GATEWAY__"

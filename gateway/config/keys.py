@@ -13,7 +13,7 @@ from typing import Any, Final, get_args, get_origin
 
 import attrs
 
-from gateway.config.schema import Config
+from gateway.config.schema import Config, is_setting
 
 Key = tuple[str, ...]
 
@@ -30,21 +30,25 @@ class Setting:
         key: Its path, with NAME where the operator picks the name.
         type: What it holds, as the schema says it, but for the None of what is unset.
         secret: Never shown. The schema marks it by `repr=False`.
+        default: What it holds where nobody has set it; None where there is none, as of what
+            stands under a name of the operator's.
     """
 
     key: Key
     type: Any
     secret: bool
+    default: Any = None
 
 
-def _settings_below(key: Key, type_: Any, secret: bool) -> Iterator[Setting]:
+def _settings_below(key: Key, type_: Any, secret: bool, default: Any = None) -> Iterator[Setting]:
     if attrs.has(type_):
-        for field in attrs.fields(type_):
-            yield from _settings_below((*key, field.name), field.type, secret or not field.repr)
+        for field in filter(is_setting, attrs.fields(type_)):
+            below = (*key, field.name)
+            yield from _settings_below(below, field.type, secret or not field.repr, field.default)
     elif get_origin(type_) is dict:
         yield from _settings_below((*key, NAME), get_args(type_)[1], secret)
     else:
-        yield Setting(key=key, type=present(type_), secret=secret)
+        yield Setting(key=key, type=present(type_), secret=secret, default=default)
 
 
 def present(type_: Any) -> Any:

@@ -1,19 +1,21 @@
 """Find the configuration, read it, and refuse it with every mistake at once.
 
-The file's TOML, over it the environment, over that the command line; then one
+The files' TOML, over it the environment, over that the command line; then one
 Config. What is refused names its place, its key and what would be right.
 """
 
-import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import attrs
 
+from gateway.config import key_file
 from gateway.config.checks import CHECKS
+from gateway.config.effective import api_keys
 from gateway.config.environment import Override, overrides
+from gateway.config.files import TooLargeError, merged, read_bytes, read_layers
+from gateway.config.key_file import KeyFile
 from gateway.config.mistakes import Document, Mistake, Sources, file_words
 from gateway.config.schema import Backend, Config
 from gateway.config.structure import structure
@@ -22,10 +24,22 @@ from gateway.core.errors import ConfigError
 DEFAULT_PATHS: Final = (Path("/etc/gateway/gateway.toml"), Path("conf/gateway.toml"))
 PATH_VARIABLE: Final = "GATEWAY_CONFIG"
 
-FILE_BYTES_MAX: Final = 1024 * 1024
 KEY_FILE_BYTES_MAX: Final = 4096
 
-_PLACE: Final = re.compile(r"(?P<what>.*) \(at (?P<place>.*)\)", re.DOTALL)
+_KEYS_FILE: Final = ("auth", "keys_file")
+
+
+@attrs.frozen
+class Loaded:
+    """A configuration, and where each of its values came from.
+
+    Attributes:
+        stored: Where its `stored_keys` came from, and how those callers are treated.
+    """
+
+    config: Config
+    sources: Sources
+    stored: KeyFile | None = None
 
 
 def find(explicit: str | None, environ: Mapping[str, str]) -> Path | None:
@@ -50,38 +64,51 @@ def find(explicit: str | None, environ: Mapping[str, str]) -> Path | None:
 
 
 def load(path: Path | None, environ: Mapping[str, str], options: Iterable[Override] = ()) -> Config:
+    """As `read`, the configuration alone."""
+    return read(path, environ, options).config
+
+
+def read(
+    path: Path | None,
+    environ: Mapping[str, str],
+    options: Iterable[Override] = (),
+    *,
+    stored: KeyFile | None = None,
+) -> Loaded:
     """Read the configuration.
 
     Args:
-        path: The TOML file; None for defaults alone.
-        environ: Its settings win over the file's.
+        path: The TOML file, with `conf.d` beside it; None for defaults alone.
+        environ: Its settings win over the files'.
         options: From the command line; they win over the environment.
+        stored: Instead of what auth.keys_file holds, to see whether that would do.
 
     Returns:
         A Config that passed every check, with the key of auth.api_key_file in
-        auth.api_key and no `/` at the end of a URL.
+        auth.api_key, those of auth.keys_file in stored_keys and no `/` at the end of a URL.
 
     Raises:
         ConfigError: With every mistake there is, a line each.
     """
-    document, unreadable = _read(path)
-    strong, lines = overrides(environ, document)
-    strong += options
-    for override in strong:
-        _put(document, override)
-    sources = Sources(
-        path=path,
-        document=document,
-        overrides={override.key: override.source for override in strong},
-    )
-
-    config, mistakes = structure(document)
+    sources, unreadable, lines = _given(path, environ, options)
+    config, mistakes = structure(sources.document)
     config, unread = _with_key_file(config)
     mistakes += unread
+    try:
+        stored = stored or key_file.find(config.auth.keys_file, path)
+    except ConfigError as error:
+        unstored = error.mistakes
+    else:
+        unstored = []
+        config, doubled = _with_stored_keys(config, stored)
+        mistakes += doubled
+    lines += unstored
     if not unreadable:
         # Judged on what is right so far: a rule is left out where a key that it
         # rests on is already known to be wrong.
         wrong = [mistake.key for mistake in mistakes]
+        if unstored:
+            wrong.append(_KEYS_FILE)
         mistakes += [
             mistake
             for check in CHECKS
@@ -90,61 +117,41 @@ def load(path: Path | None, environ: Mapping[str, str], options: Iterable[Overri
         ]
     if told := [*unreadable, *lines, *map(sources.tell, mistakes)]:
         raise ConfigError(told)
-    return attrs.evolve(
+    config = attrs.evolve(
         config,
         backend=_with_plain_url(config.backend),
         upstreams={name: _with_plain_url(backend) for name, backend in config.upstreams.items()},
     )
+    return Loaded(config, sources, stored)
 
 
-def _read(path: Path | None) -> tuple[Document, list[str]]:
-    """The file's document, or an empty one and the reason."""
-    if path is None:
-        return {}, []
-    text = ""
-    try:
-        # Editors on Windows put a byte order mark first.
-        text = _content(path, FILE_BYTES_MAX).decode("utf-8-sig")
-        return tomllib.loads(text), []
-    except OSError as error:
-        problem = f"can't be read: {error.strerror}."
-    except _TooLargeError:
-        problem = f"is larger than {FILE_BYTES_MAX} bytes."
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        problem = f"line {line}: this is not UTF-8 text."
-    except tomllib.TOMLDecodeError as error:
-        problem = _syntax_words(str(error), text)
-    except ValueError:
-        problem = "a number in it has too many digits."
-    except RecursionError:
-        problem = "is nested too deeply."
-    return {}, [f"{file_words(path)}: {problem}"]
+def keys_path(path: Path | None, environ: Mapping[str, str]) -> Path | None:
+    """Where stored keys are or would be, even if the configuration is wrong without them.
+
+    Returns:
+        None where no file is named, and there is none in use that it could stand beside.
+    """
+    sources, _, _ = _given(path, environ, ())
+    return key_file.place(structure(sources.document)[0].auth.keys_file, path)
 
 
-class _TooLargeError(Exception):
-    """The file holds more than any of its sort needs."""
-
-
-def _content(path: Path, bytes_max: int) -> bytes:
-    with path.open("rb") as file:
-        content = file.read(bytes_max + 1)
-    if len(content) > bytes_max:
-        raise _TooLargeError
-    return content
-
-
-def _syntax_words(message: str, text: str) -> str:
-    """`Invalid value (at line 3, column 5)` → `line 3, column 5: not valid TOML: invalid value.`"""
-    found = _PLACE.fullmatch(message)
-    assert found is not None, message
-    what, place = found["what"], found["place"]
-    if place == "end of document":
-        lines = text.split("\n")
-        place = f"line {len(lines)}, column {len(lines[-1]) + 1}"
-    if what == "Cannot overwrite a value":
-        what = "the key stands here a second time"
-    return f"{place}: not valid TOML: {what[0].lower()}{what[1:]}."
+def _given(
+    path: Path | None, environ: Mapping[str, str], options: Iterable[Override]
+) -> tuple[Sources, list[str], list[str]]:
+    """All that was given; then a line for each file, and for each variable, that is no good."""
+    layers, unreadable = read_layers(path)
+    document = merged(layer.document for layer in layers)
+    strong, lines = overrides(environ, document)
+    strong += options
+    for override in strong:
+        _put(document, override)
+    sources = Sources(
+        path=path,
+        document=document,
+        overrides={override.key: override.source for override in strong},
+        layers=layers,
+    )
+    return sources, unreadable, lines
 
 
 def _exists(path: Path) -> bool:
@@ -181,14 +188,41 @@ def _with_key_file(config: Config) -> tuple[Config, list[Mistake]]:
         text = "is given together with auth.api_key; keep one of the two."
         return config, [Mistake(key, text, concerns=(("auth", "api_key"),))]
     try:
-        secret = _content(Path(auth.api_key_file), KEY_FILE_BYTES_MAX).decode().strip()
+        secret = read_bytes(Path(auth.api_key_file), KEY_FILE_BYTES_MAX).decode().strip()
     except OSError as error:
         return config, [Mistake(key, f"this file can't be read: {error.strerror}.")]
-    except (_TooLargeError, ValueError):
+    except (TooLargeError, ValueError):
         return config, [Mistake(key, "this file must hold one line, the key.")]
     if not secret:
         return config, [Mistake(key, "this file is empty; it must hold one line, the key.")]
     return attrs.evolve(config, auth=attrs.evolve(auth, api_key=secret)), []
+
+
+def _with_stored_keys(config: Config, stored: KeyFile | None) -> tuple[Config, list[Mistake]]:
+    if stored is None:
+        return config, []
+    mistakes = [
+        Mistake(
+            ("callers", name),
+            f"{file_words(stored.path)} says how this caller is treated too; keep one of the two.",
+            value_shown=False,
+        )
+        for name in config.callers
+        if name in stored.callers
+    ]
+    config = attrs.evolve(
+        config,
+        callers={**config.callers, **stored.callers},
+        stored_keys=dict(stored.keys),
+    )
+    if not api_keys(config):
+        # A file that was cut short must not open the door to everybody.
+        text = (
+            f"{file_words(stored.path)} holds no key, and there is no other: make one (`gateway"
+            " keys new NAME`), or remove the file and let everybody in."
+        )
+        mistakes.append(Mistake(_KEYS_FILE, text, value_shown=False))
+    return config, mistakes
 
 
 def _with_plain_url(backend: Backend) -> Backend:

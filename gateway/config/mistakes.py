@@ -5,13 +5,14 @@ key, the value unless it is a secret, and what would be right.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import attrs
 
 from gateway.config.keys import Key, dotted, quoted, setting_at
+from gateway.config.lines import line_of
 
 Document = dict[str, Any]
 """A parsed TOML document: tables are dicts, arrays lists, the rest scalars."""
@@ -50,29 +51,70 @@ class Mistake:
 
 
 @attrs.frozen(kw_only=True)
+class Layer:
+    """One file that was read."""
+
+    path: Path
+    text: str = attrs.field(repr=False)
+    document: Document = attrs.field(repr=False)
+
+
+@attrs.frozen
+class Origin:
+    """Where a value was written.
+
+    Attributes:
+        where: A file, a variable or an option, in words; "" for a default.
+        line: In a file, counted from 1; None where it isn't known.
+    """
+
+    where: str = ""
+    line: int | None = None
+
+
+@attrs.frozen(kw_only=True)
 class Sources:
     """Where each value came from.
 
     Attributes:
-        path: The file that was read, if any.
-        document: All that was given, the file's and what came over it.
-        overrides: Key → where a value came from that is not the file's.
+        path: The file in use, if any.
+        document: All that was given, the files' and what came over it.
+        overrides: Key → where a value came from that is no file's.
+        layers: The files that were read, the strongest last.
     """
 
     path: Path | None
     document: Document
     overrides: Mapping[Key, str]
+    layers: Sequence[Layer] = ()
 
     def tell(self, mistake: Mistake) -> str:
         """The mistake as one line."""
         # A rule about two keys is told at the one that the operator wrote.
         key = next((k for k in (mistake.key, *mistake.concerns) if self._given(k)), mistake.key)
-        where = self.overrides.get(key) or file_words(self.path)
+        where = self.overrides.get(key)
+        if where is None:
+            layer = self._layer(key)
+            where = file_words(self.path if layer is None else layer.path)
         value = f" = {_shown(key, _at(self.document, key))}" if mistake.value_shown else ""
         return f"{where}: {dotted(key)}{value}: {mistake.text}"
 
+    def origin(self, key: Key) -> Origin:
+        """Where the value of a key was written that holds one, and not a table."""
+        if where := self.overrides.get(key):
+            return Origin(where)
+        layer = self._layer(key)
+        if layer is None:
+            return Origin()
+        return Origin(file_words(layer.path), line_of(layer.text, key))
+
     def _given(self, key: Key) -> bool:
         return _at(self.document, key) is not None
+
+    def _layer(self, key: Key) -> Layer | None:
+        """The strongest file with this key in it."""
+        having = (layer for layer in reversed(self.layers) if _at(layer.document, key) is not None)
+        return next(having, None)
 
 
 def file_words(path: Path | None) -> str:
@@ -107,6 +149,8 @@ def _shown(key: Key, value: Any) -> str:
         case str() if key[-1] == "url":
             # A password may stand before the host, a token after it.
             return quoted(_QUERY.sub("?…", _USERINFO.sub("…@", value)))
+        case str() if value.lstrip().startswith("sk-"):
+            return "(hidden)"  # A key in the wrong place.
         case str():
             return quoted(value)
         case list():

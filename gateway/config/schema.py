@@ -4,6 +4,8 @@ The docstring under a field is its one line in the manual; `conf/gateway.toml`
 shows each with its default, and a test holds the two together.
 """
 
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final, Literal
 
 import attrs
@@ -51,13 +53,16 @@ class Server:
     """Serve /metrics, /ready, /docs, /openapi.json without a key to all (loopback always may)."""
 
     local_admin: bool = True
-    """Whoever is on this machine may do what a key with `admin` may; no proxy's clients."""
+    """Root and the gateway's own user may do on this machine what a key with `admin` may."""
 
     shutdown_grace_seconds: float = attrs.field(default=30.0, validator=_positive_s)
     """After SIGTERM: how long what was accepted may take to end."""
 
     state_directory: str = ""
     """Where the daemon keeps what must outlive it; empty: $STATE_DIRECTORY or nowhere."""
+
+    usage_days: int = attrs.field(default=400, validator=[ge(1), le(36_500)])
+    """Days of which it is kept what each caller has used; the oldest go first."""
 
 
 @attrs.frozen(kw_only=True)
@@ -69,6 +74,9 @@ class Auth:
 
     api_key_file: str = ""
     """A file whose one line is that key; for systemd's LoadCredential."""
+
+    keys_file: str = ""
+    """Where `gateway keys` keeps them; empty: keys.toml beside the configuration file."""
 
     keys: dict[str, str] = attrs.field(factory=dict, repr=False)
     """Name → key; the name stands in logs and metrics, the key nowhere."""
@@ -266,6 +274,9 @@ class Limits:
     connections_per_address_max: int = attrs.field(default=64, validator=_positive)
     """Connections of one client address; loopback is exempt, a local proxy stands for many."""
 
+    wrong_keys_per_minute_max: int = attrs.field(default=20, validator=_positive)
+    """Wrong or missing keys that one address may send in a minute before it has to wait."""
+
     messages_max: int = attrs.field(default=2048, validator=_positive)
     """Messages in one request."""
 
@@ -446,6 +457,52 @@ class Logging:
     format: LogFormat = attrs.field(default="auto", validator=in_(("auto", "json", "text")))
     """json, text, or auto: text on a terminal, else JSON."""
 
+    sample: float = attrs.field(default=1.0, validator=[ge(0.0), le(1.0)])
+    """The part of requests that went well which is told; all others are, whatever this says."""
+
+    levels: dict[str, LogLevel] = attrs.field(factory=dict)
+    """Logger → its own level, such as "gateway.engine" = "debug"."""
+
+
+@attrs.frozen(kw_only=True)
+class Tracing:
+    """Traces by OpenTelemetry; needs the `otel` extra."""
+
+    endpoint: str = ""
+    """Collector that takes OTLP over HTTP, such as http://localhost:4318; empty: no traces."""
+
+    headers: dict[str, str] = attrs.field(factory=dict, repr=False)
+    """Sent along to it, such as the authorization that it asks for."""
+
+    sample_ratio: float = attrs.field(default=1.0, validator=[ge(0.0), le(1.0)])
+    """The part of traces that begin here which is sent; of one that a client began, as it says."""
+
+    service_name: str = attrs.field(default="gateway", validator=[min_len(1), max_len(255)])
+    """What the collector knows the gateway by."""
+
+
+_NO_SETTING: Final[Mapping[str, Any]] = {"setting": False}
+
+
+def is_setting(field: "attrs.Attribute[Any]") -> bool:
+    """Whether an operator may write it: False for what is read from elsewhere."""
+    return bool(field.metadata.get("setting", True))
+
+
+@attrs.frozen(kw_only=True)
+class StoredKey:
+    """A key that `gateway keys` has made.
+
+    Attributes:
+        digest: What is left of it, see core/api_key.py.
+        created: When it was made; None where nobody noted it.
+        expires: From when on it opens nothing; None: never.
+    """
+
+    digest: bytes = attrs.field(repr=False)
+    created: datetime | None = None
+    expires: datetime | None = None
+
 
 @attrs.frozen(kw_only=True)
 class Config:
@@ -464,3 +521,6 @@ class Config:
     upstreams: dict[str, Backend] = attrs.field(factory=dict)
     embedded: Embedded = Embedded()
     logging: Logging = Logging()
+    tracing: Tracing = Tracing()
+    stored_keys: dict[str, StoredKey] = attrs.field(factory=dict, repr=False, metadata=_NO_SETTING)
+    """Name → key, out of auth.keys_file; how these callers are treated is in `callers`."""

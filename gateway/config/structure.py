@@ -26,7 +26,7 @@ from cattrs.gen import make_dict_structure_fn, override
 from gateway.config.environment import parse_text
 from gateway.config.keys import Key, dotted, names_in, nearest, present
 from gateway.config.mistakes import INT_MAX, INT_MIN, Document, Mistake
-from gateway.config.schema import Config, SlotCount
+from gateway.config.schema import Config, SlotCount, is_setting
 
 _BOUND: Final = re.compile(r"must be (?P<sign>[<>]=?) (?P<bound>-?[0-9.]+)")
 _SIGNS: Final = {">": "above", ">=": "at least", "<": "below", "<=": "at most"}
@@ -125,6 +125,8 @@ def _table_as(cls: Any, converter: Converter) -> Callable[[Any, Any], Any]:
     """A table with the keys of a class."""
     hooks: Any = {
         field.name: override(struct_hook=_field_hook(field, converter))
+        if is_setting(field)
+        else override(omit=True)
         for field in attrs.fields(cls)
     }
     inside = make_dict_structure_fn(

@@ -94,6 +94,14 @@ class InvalidRequest(GatewayError):
     reason = "invalid_request"
 
 
+class ConfigRefused(GatewayError):
+    """A new configuration that is wrong, or not there; the old one stays. A line a mistake."""
+
+    status = 422
+    code = "config_refused"
+    reason = "config_refused"
+
+
 class UnsupportedParameter(GatewayError):
     """A parameter nobody here can honour, in strict mode."""
 
@@ -164,6 +172,14 @@ class NotPermitted(GatewayError):
     status = 403
     code = "not_permitted"
     reason = "not_permitted"
+
+
+class ModelNotAllowed(GatewayError):
+    """The key is right, but not for this model."""
+
+    status = 403
+    code = "model_not_allowed"
+    reason = "model_not_allowed"
 
 
 class UnknownRoute(GatewayError):
@@ -359,6 +375,47 @@ class ShuttingDown(Overloaded):
 
     code = "shutting_down"
     reason = "shutting_down"
+
+
+class StorageBusy(Overloaded):
+    """What is asked for lies in a file that can't be read at the moment."""
+
+    code = "storage_busy"
+    reason = "storage"
+
+
+class RateLimited(GatewayError):
+    """This caller has had as much as it may have for now; `retry_after_s` says when it has more."""
+
+    status = 429
+    code = "rate_limit_exceeded"
+    reason = "requests_per_minute"
+
+
+class TooManyTokens(RateLimited):
+    """Its prompts and answers had too many tokens in the last minute."""
+
+    reason = "tokens_per_minute"
+
+
+class TooManyTokensToday(RateLimited):
+    """The same of a day of UTC."""
+
+    reason = "tokens_per_day"
+
+
+class TooManyAtOnce(RateLimited):
+    """As many of its requests run and wait as may."""
+
+    reason = "requests_at_once"
+
+
+class AuthThrottled(GatewayError):
+    """From this address too many wrong keys have come."""
+
+    status = 429
+    code = "auth_throttled"
+    reason = "auth_throttled"
 
 
 # --- Broke on the way to or in the engine ----------------------------------

@@ -10,7 +10,7 @@ attrs class costs three times as much to make. Nobody changes one.
 
 import enum
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar, get_args
 
 import attrs
 
@@ -157,6 +157,11 @@ ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "max"]
 
 ServiceTier = Literal["flex", "priority"]
 
+Operation = Literal["chat", "text_completion", "embeddings", "load"]
+"""What a request is for, in OpenTelemetry's words, where it has one."""
+
+OPERATIONS: Final[tuple[Operation, ...]] = get_args(Operation)
+
 
 @attrs.frozen
 class Sampling:
@@ -223,6 +228,12 @@ class GenerateRequest:
     wire_names: Mapping[str, str] = attrs.field(factory=dict)
 
     @property
+    def operation(self) -> Operation:
+        if self.prompts:
+            return "text_completion"
+        return "chat" if self.messages else "load"
+
+    @property
     def cut_to(self) -> int | None:
         """The tokens of one answer, where these are fewer than the caller wants; else None."""
         wanted, most = self.max_tokens_wanted, self.max_tokens
@@ -257,6 +268,10 @@ class EmbedRequest:
     extensions: Mapping[str, Any] = attrs.field(factory=dict)
     params: frozenset[str] = frozenset()
     wire_names: Mapping[str, str] = attrs.field(factory=dict)
+
+    @property
+    def operation(self) -> Operation:
+        return "embeddings"
 
     @property
     def stream(self) -> bool:

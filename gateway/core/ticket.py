@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 import attrs
 
-from gateway.core.messages import Request, Timings, Usage
+from gateway.core.messages import Operation, Request, Timings, Usage
 
 
 class Priority(enum.IntEnum):
@@ -34,6 +34,16 @@ class CallerLimits:
     tokens_per_day: int = 0
     requests_at_once: int = 0
     max_tokens: int = 0
+
+    @property
+    def counted(self) -> bool:
+        """Whether it has to be counted what the caller asks for."""
+        return bool(
+            self.requests_per_minute
+            or self.tokens_per_minute
+            or self.tokens_per_day
+            or self.requests_at_once
+        )
 
 
 NO_LIMITS: Final = CallerLimits()
@@ -112,12 +122,14 @@ class Cost:
         decode_s: Writing the answer, on average.
         spread_s: Standard deviation of the sum.
         prompt_tokens: Of the whole prompt.
+        answer_tokens: Of all answers together, on average.
     """
 
     prefill_s: float = 0.0
     decode_s: float = 0.0
     spread_s: float = 0.0
     prompt_tokens: int = 0
+    answer_tokens: int = 0
 
     @property
     def service_s(self) -> float:
@@ -192,6 +204,8 @@ class RequestRecord:
         expected_wait_s: Until its slot, as expected when it was let in.
         expected_s: In its slot, as expected when it got it.
         service_s: In its slot, as it was.
+        charged: What its caller is charged: `usage`, and of an answer that did not end
+            an estimate. Nothing of one that failed before it began or was another try's.
         prompt_chars: Of its prompt, as prompts are compared.
         cached_chars: Of these, expected to be found in its slot.
         load_s: Waited until its model was loaded.
@@ -208,6 +222,7 @@ class RequestRecord:
     stream: bool
     outcome: Outcome
     status: int
+    operation: Operation = "chat"
     reason: str = ""
     phase: str = ""
     upstream: str = ""
@@ -216,6 +231,7 @@ class RequestRecord:
     total_s: float = 0.0
     backend_s: float | None = None
     usage: Usage = Usage()
+    charged: Usage = Usage()
     timings: Timings = Timings()
     attempts: int = 0
     expected_wait_s: float = 0.0
@@ -261,6 +277,25 @@ class Progress:
     prefill_s: float = 0.0
     decode_s: float = 0.0
     record: RequestRecord | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Active:
+    """One accepted request that has not ended, as the operator may see it.
+
+    Attributes:
+        upstream: Where its slot is; "" while it has none.
+        tokens: Of its answer so far, about.
+        deadline_s: How much of its time is left.
+    """
+
+    progress: Progress
+    caller: str
+    priority: Priority
+    upstream: str = ""
+    stream: bool = False
+    tokens: int = 0
+    deadline_s: float = 0.0
 
 
 @attrs.frozen(kw_only=True)

@@ -25,15 +25,20 @@ from gateway.service import Service
 from gateway.web import app
 from gateway.web.docs import Docs
 from gateway.web.embedding import Embedding
+from gateway.web.home import Home
 from gateway.web.inference import Inference
 from gateway.web.intake import Intake
 from gateway.web.management import Management
 from gateway.web.models import Models
 from gateway.web.ollama import Ollama
+from gateway.web.operating import Operating
 from gateway.web.ops import Ops
+from gateway.web.reload import Reload
 from gateway.web.requests import Requests
 from gateway.web.route import Route
+from gateway.web.status import Status
 from gateway.web.tokenizing import InputTokens, TokenHandlers, Tokenizing
+from gateway.web.usage import Usage
 from gateway.web.vocabulary import Vocabulary
 
 
@@ -44,8 +49,13 @@ def routes(
     intake: Intake,
     pool: Pool,
     health: HealthMonitor,
+    asker: Asker,
     estimate: Callable[[GenerateRequest, Upstream], int],
     management: Management,
+    usage: Usage,
+    status: Status,
+    home: Home,
+    reload: Reload,
     ops: Ops,
     clock: Clock,
 ) -> Sequence[Route]:
@@ -70,7 +80,7 @@ def routes(
 
     vocabulary = Vocabulary(
         pool=pool,
-        asker=Asker(pool=pool, clock=clock, refresh_models=health.refresh),
+        asker=asker,
         estimate=estimate,
         strict_params=generation.strict_params,
     )
@@ -90,6 +100,11 @@ def routes(
         tokens=_tokens(vocabulary, config, intake=intake, clock=clock),
         models=Models(pool=pool, health=health, clock=clock),
         requests=Requests(service=service, clock=clock),
+        usage=usage,
+        status=status,
+        home=home,
+        reload=reload,
+        operating=Operating(service=service, health=health, intake=intake, clock=clock),
         ops=ops,
         docs=docs,
     )

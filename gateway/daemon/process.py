@@ -1,6 +1,7 @@
 """What the daemon asks of its process: memory, files, standard streams, garbage collection."""
 
 import ctypes
+import faulthandler
 import gc
 import logging
 import os
@@ -35,6 +36,11 @@ def fill_standard_streams() -> None:
     os.close(descriptor)
 
 
+def keep_files_private() -> None:
+    """Have every file and folder that is made from here on be its owner's alone."""
+    os.umask(0o077)
+
+
 def give_memory_back() -> None:
     """Have glibc return large blocks to the system instead of keeping holes of their size.
 
@@ -47,6 +53,16 @@ def give_memory_back() -> None:
         return
     for parameter, value in MALLOC_SETTINGS:
         mallopt(parameter, value)
+
+
+def tell_where_it_was_aborted() -> None:
+    """Have every thread's stack on standard error when the process is aborted.
+
+    That is how a service manager's watchdog ends a daemon whose event loop stands
+    still, and nobody else knows by then what held it. Names of files and functions
+    alone, no values.
+    """
+    faulthandler.enable(file=2, all_threads=True)
 
 
 def make_room_for_connections(limits: Limits) -> None:

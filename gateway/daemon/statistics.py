@@ -6,7 +6,7 @@ import attrs
 
 from gateway.admission.admission import Places
 from gateway.core.ticket import Priority
-from gateway.telemetry.metrics import Gauges, UpstreamGauges
+from gateway.telemetry.families.state import Gauges, UpstreamGauges
 from gateway.web.ops import Readiness
 
 
@@ -17,6 +17,8 @@ class UpstreamStatistics:
     Attributes:
         up: It was reached, and has not failed since.
         holds_default_model: The model is in its memory, as far as it tells.
+        models_loaded: So many are there, as far as it tells.
+        models_loaded_bytes: Of their files.
     """
 
     name: str
@@ -24,6 +26,8 @@ class UpstreamStatistics:
     slots: int
     busy: int
     holds_default_model: bool
+    models_loaded: int = 0
+    models_loaded_bytes: int = 0
 
 
 @attrs.frozen(kw_only=True)
@@ -37,6 +41,9 @@ class Statistics:
         places: Held for those who were refused.
         kept_answers_bytes: Of answers that a caller may come back for.
         log_lines_dropped: Since the start.
+        traces_sent, traces_dropped: Requests, since the start.
+        last_drain_cut_off: Requests that the drain before this life had to cut off; None
+            where nothing is known of it.
     """
 
     draining: bool
@@ -46,9 +53,12 @@ class Statistics:
     active: int
     upstreams: tuple[UpstreamStatistics, ...]
     log_lines_dropped: int
+    traces_sent: int = 0
+    traces_dropped: int = 0
     waiting_by_class: Mapping[Priority, int] = attrs.field(factory=dict)
     places: Places = Places()
     kept_answers_bytes: int = 0
+    last_drain_cut_off: int | None = None
 
 
 def readiness(now: Statistics) -> Readiness:
@@ -75,6 +85,9 @@ def gauges(now: Statistics, expected_wait_s: float | None) -> Gauges:
     """
     return Gauges(
         queue_depth=now.waiting,
+        queue_max=now.queue_bound,
+        ready=not readiness(now).reason,
+        draining=now.draining,
         active_requests=now.active,
         waiting=now.waiting_by_class,
         expected_wait_s=expected_wait_s,
@@ -87,9 +100,17 @@ def gauges(now: Statistics, expected_wait_s: float | None) -> Gauges:
         ),
         upstreams=tuple(
             UpstreamGauges(
-                name=upstream.name, slots=upstream.slots, busy=upstream.busy, up=upstream.up
+                name=upstream.name,
+                slots=upstream.slots,
+                busy=upstream.busy,
+                up=upstream.up,
+                models_loaded=upstream.models_loaded,
+                models_loaded_bytes=upstream.models_loaded_bytes,
             )
             for upstream in now.upstreams
         ),
         log_lines_dropped=now.log_lines_dropped,
+        traces_sent=now.traces_sent,
+        traces_dropped=now.traces_dropped,
+        last_drain_cut_off=now.last_drain_cut_off,
     )

@@ -26,6 +26,7 @@ class WarmUp:
     """A few tokens of the default model, by way of the queue, as soon as an upstream is up.
 
     Attributes:
+        model: What is loaded.
         done: The model answered, or can't; until then nobody need come.
         warmed: It answered.
     """
@@ -44,7 +45,7 @@ class WarmUp:
         self._worker = worker
         self._scheduler = scheduler
         self._clock = clock
-        self._model = model
+        self.model = model
         self.done = not wanted
         self.warmed = False
 
@@ -64,17 +65,17 @@ class WarmUp:
         except ModelNotFound as error:
             log.warning("no warm-up of the default model: %s", error.message)
         except GatewayError as error:
-            log.warning("the warm-up of %s failed: %s", self._model, error.message)
+            log.warning("the warm-up of %s failed: %s", self.model, error.message)
         else:
             self.warmed = True
-            log.info("%s is warm after %.1f s", self._model, self._clock.now() - started_at)
+            log.info("%s is warm after %.1f s", self.model, self._clock.now() - started_at)
         self.done = True
 
     async def _run_once(self, now: float) -> None:
         # As its callers will ask it: it stays as long, and the system text has been read.
         request = self._pool.catalogue.applied(
             GenerateRequest(
-                model=self._model,
+                model=self.model,
                 messages=(Message(role=Role.USER, content=PROMPT),),
                 sampling=Sampling(temperature=0.0),
                 max_tokens=TOKENS,

@@ -1,8 +1,8 @@
 """The one module that knows all: picks the parts, and hands each what it needs."""
 
-import logging
 import secrets
 from collections import Counter
+from collections.abc import Callable, Sequence
 
 import attrs
 from aiohttp import web
@@ -10,22 +10,26 @@ from aiohttp import web
 from gateway import __version__
 from gateway.admission.admission import Admission
 from gateway.admission.callers import Callers
+from gateway.admission.limits import Limits
 from gateway.admission.rejoin import Rejoin
-from gateway.backends import kinds
-from gateway.backends.base import InferenceBackend
+from gateway.admission.throttle import AuthThrottle
 from gateway.backends.http import HttpClient
-from gateway.backends.llamacpp import LlamaCppBackend
-from gateway.config.effective import api_keys, bind_address, callers, contexts
-from gateway.config.schema import Backend, Config
+from gateway.config.effective import api_keys, bind_address, callers, several_callers
+from gateway.config.schema import Config
 from gateway.core.clock import Clock
 from gateway.core.errors import GatewayError
 from gateway.core.messages import GenerateRequest, Message, Role
 from gateway.core.ticket import ANONYMOUS, RequestRecord
 from gateway.daemon import apis
+from gateway.daemon.engines import Engines
+from gateway.daemon.last_drain import LastDrain
 from gateway.daemon.learned import Learned
+from gateway.daemon.snapshot import Snapshots
 from gateway.daemon.statistics import Statistics, UpstreamStatistics, gauges, readiness
+from gateway.daemon.upstreams import backends, default_model, make, warn_of_contexts
 from gateway.daemon.warmup import WarmUp
 from gateway.dialects import openai_errors
+from gateway.pool.asking import Asker
 from gateway.pool.catalogue import Catalogue
 from gateway.pool.health import HealthMonitor
 from gateway.pool.loads import Loads
@@ -38,11 +42,19 @@ from gateway.scheduling.scheduler import Scheduler
 from gateway.scheduling.worker import BatchingWorker
 from gateway.service import Service
 from gateway.telemetry.exchange import Exchange
+from gateway.telemetry.families.registry import CONTENT_TYPE
+from gateway.telemetry.history import History
+from gateway.telemetry.ledger import Ledger
 from gateway.telemetry.logs import Logs
-from gateway.telemetry.metrics import CONTENT_TYPE, Metrics
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.spans import Here
+from gateway.telemetry.traces import Traces, open_traces
+from gateway.telemetry.usage_store import store_in
 from gateway.web import app
+from gateway.web.allowances import Allowances
 from gateway.web.body import BodyBudget
 from gateway.web.connection import ConnectionSettings
+from gateway.web.home import Home
 from gateway.web.hosts import HostPolicy
 from gateway.web.intake import Intake
 from gateway.web.management import Management
@@ -50,12 +62,12 @@ from gateway.web.middleware import Edge
 from gateway.web.ops import Ops
 from gateway.web.origins import OriginPolicy
 from gateway.web.refusals import RefusalLog
+from gateway.web.reload import Reload
+from gateway.web.route import Route
+from gateway.web.status import Status
+from gateway.web.switchboard import Switchboard
+from gateway.web.usage import Usage
 from gateway.web.visit import new_id
-
-DEFAULT_UPSTREAM = "default"
-"""The name of [backend] in logs and metrics."""
-
-log = logging.getLogger("gateway.engine")
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -75,21 +87,27 @@ class Daemon:
     health: HealthMonitor
     loads: Loads
     learned: Learned
+    ledger: Ledger
+    throttle: AuthThrottle
+    last_drain: LastDrain
+    costs: CostModel
+    scheduler: Scheduler
+    engines: Engines
     warm_up: WarmUp
     management: Management
+    snapshots: Snapshots
+    status: Status
+    reload: Reload
+    bodies: BodyBudget
+    edge: Edge
+    switchboard: Switchboard
+    intake_for: Callable[[Config], Intake]
+    table_for: Callable[[Config, Intake], Sequence[Route]]
     http: HttpClient
     metrics: Metrics
     logs: Logs
+    traces: Traces | None
     default_model: str
-
-    @property
-    def engines(self) -> list[LlamaCppBackend]:
-        """The backends that run an engine of their own."""
-        return [
-            upstream.backend
-            for upstream in self.pool.upstreams
-            if isinstance(upstream.backend, LlamaCppBackend)
-        ]
 
     def statistics(self) -> Statistics:
         return Statistics(
@@ -100,9 +118,12 @@ class Daemon:
             active=self.service.active,
             upstreams=tuple(self._statistics_of(upstream) for upstream in self.pool.upstreams),
             log_lines_dropped=self.logs.lines_dropped,
+            traces_sent=0 if self.traces is None else self.traces.sent,
+            traces_dropped=0 if self.traces is None else self.traces.dropped,
             waiting_by_class=Counter(item.ticket.priority for item in self.queue.live()),
             places=self.admission.places(self.clock.now()),
             kept_answers_bytes=self.rejoin.bytes,
+            last_drain_cut_off=self.last_drain.cut_off,
         )
 
     def expected_wait_s(self) -> float | None:
@@ -122,12 +143,15 @@ class Daemon:
         holds = model is not None and (
             self.warm_up.warmed if model.loaded is None else model.loaded
         )
+        loaded = [held for held in models.values() if held.loaded]
         return UpstreamStatistics(
             name=upstream.name,
             up=upstream.up,
             slots=upstream.slots,
             busy=upstream.in_flight,
             holds_default_model=holds,
+            models_loaded=len(loaded),
+            models_loaded_bytes=sum(held.size_bytes or 0 for held in loaded),
         )
 
 
@@ -137,22 +161,33 @@ async def wire(config: Config, *, clock: Clock, logs: Logs) -> Daemon:
     Raises:
         ConfigError: What can only be seen now is wrong, such as a model file that is missing.
     """
+    logs.apply(config.logging)
+    address, port = bind_address(config)
+    here = Here(address=address, port=port, kind_of=lambda name: _kind_of(name, pool))
+    traces = open_traces(config.tracing, here=here)
+    ledger = Ledger(
+        store=store_in(config.server.state_directory, days=config.server.usage_days),
+        clock=clock,
+        failed=lambda: metrics.storage_failed(),  # noqa: PLW0108 - metrics comes later
+        run=secrets.token_hex(6),
+    )
+    ledger.recall()
     http = HttpClient(timeouts=config.timeouts, limits=config.limits, clock=clock)
     await http.start()
     try:
         upstreams = [
-            await _upstream(name, backend, config, http=http, clock=clock)
-            for name, backend in {DEFAULT_UPSTREAM: config.backend, **config.upstreams}.items()
+            await make(name, backend, config, http=http, clock=clock)
+            for name, backend in backends(config).items()
         ]
     except BaseException:
         await http.close()
         raise
-    if contexts(config) and all(upstream.backend.kind != "ollama" for upstream in upstreams):
-        log.warning("models.*.num_ctx has no effect: no engine here is an Ollama")
-    default_model = _default_model(config, [upstream.backend for upstream in upstreams])
-    pool = Pool(
-        upstreams=upstreams, catalogue=Catalogue(config.models, default_model=default_model)
-    )
+    warn_of_contexts(config, upstreams)
+    engines = Engines(clock)
+    for upstream in upstreams:
+        engines.begin(upstream)
+    model = default_model(config, upstreams)
+    pool = Pool(upstreams=upstreams, catalogue=Catalogue(config.models, default_model=model))
 
     costs = CostModel()
     learned = Learned(costs=costs, directory=config.server.state_directory, clock=clock)
@@ -162,7 +197,7 @@ async def wire(config: Config, *, clock: Clock, logs: Logs) -> Daemon:
         costs=costs,
         settings=config.scheduling,
         max_tokens=config.generation.max_tokens_default,
-        newcomers=_several(config),
+        newcomers=several_callers(config),
     )
     queue = RequestQueue(
         bound=config.queue.max_queue_size, scheduler=scheduler, pool=pool, now=clock.now
@@ -185,6 +220,7 @@ async def wire(config: Config, *, clock: Clock, logs: Logs) -> Daemon:
         metrics.model_loaded(seconds)
 
     loads = Loads(clock=clock, loaded=loaded)
+    limits = Limits(ledger)
     admission = Admission(
         pool=pool,
         queue=queue,
@@ -194,6 +230,7 @@ async def wire(config: Config, *, clock: Clock, logs: Logs) -> Daemon:
         timeouts=config.timeouts,
         strict_params=config.generation.strict_params,
         new_place=_new_place,
+        limits=limits,
     )
     health = HealthMonitor(pool=pool, clock=clock)
     warm_up = WarmUp(
@@ -201,17 +238,23 @@ async def wire(config: Config, *, clock: Clock, logs: Logs) -> Daemon:
         worker=worker,
         scheduler=scheduler,
         clock=clock,
-        model=default_model,
+        model=model,
         wanted=config.generation.warm_up,
     )
     lines = logs.requests
+    history = History(clock=clock)
 
     def told(record: RequestRecord) -> None:
         metrics.told(record)
+        ledger.told(record)
+        history.told(record)
 
     def exchanged(exchange: Exchange) -> None:
         metrics.exchanged(exchange)
+        history.exchanged(exchange)
         lines.exchanged(exchange)
+        if traces is not None:
+            traces.exchanged(exchange)
 
     rejoin = Rejoin(bytes_max=config.scheduling.rejoin_bytes_max)
     service = Service(
@@ -228,33 +271,69 @@ async def wire(config: Config, *, clock: Clock, logs: Logs) -> Daemon:
         tell=told,
         attempt_failed=lambda kind: metrics.upstream_failed(kind),  # noqa: PLW0108 - metrics comes later,
     )
-    intake = Intake(
-        service=service,
-        clock=clock,
-        limits=config.limits,
-        timeouts=config.timeouts,
-        scheduling=config.scheduling,
-        bodies=BodyBudget(config.limits.bodies_in_flight_bytes_max),
-    )
+    bodies = BodyBudget(config.limits.bodies_in_flight_bytes_max)
+    asker = Asker(pool=pool, clock=clock, refresh_models=health.refresh)
 
+    def intake_for(config: Config) -> Intake:
+        return Intake(
+            service=service,
+            clock=clock,
+            limits=config.limits,
+            timeouts=config.timeouts,
+            scheduling=config.scheduling,
+            bodies=bodies,
+        )
+
+    intake = intake_for(config)
     management = Management(pool=pool, service=service, health=health, intake=intake, clock=clock)
+    snapshots = Snapshots(
+        clock=clock,
+        service=service,
+        pool=pool,
+        loads=loads,
+        history=history,
+        ledger=ledger,
+        default_model=lambda: daemon.default_model,
+        connections_max=lambda: daemon.config.limits.connections_max,
+        statistics=lambda: daemon.statistics(),  # noqa: PLW0108 - daemon comes later
+        expected_wait_s=lambda: daemon.expected_wait_s(),  # noqa: PLW0108 - so here
+    )
+    usage = Usage(ledger=ledger, limits=limits, clock=clock)
+    status = Status(look=snapshots.document, clock=clock)
     ops = Ops(
         readiness=lambda: readiness(daemon.statistics()),
         scrape=lambda: metrics.render(gauges(daemon.statistics(), daemon.expected_wait_s())),
         scrape_content_type=CONTENT_TYPE,
         clock=clock,
     )
-    table = apis.routes(
-        config,
-        service=service,
-        intake=intake,
-        pool=pool,
-        health=health,
-        estimate=scheduler.prompt_tokens,
-        management=management,
-        ops=ops,
-        clock=clock,
-    )
+    reload = Reload(clock=clock)
+
+    def table_for(config: Config, intake: Intake) -> Sequence[Route]:
+        return apis.routes(
+            config,
+            service=service,
+            intake=intake,
+            pool=pool,
+            health=health,
+            asker=asker,
+            estimate=scheduler.prompt_tokens,
+            management=management,
+            usage=usage,
+            status=status,
+            home=Home(
+                look=snapshots.document,
+                may_look=lambda web_request: edge.is_operator(web_request),  # noqa: PLW0108 - so here
+                keyed=bool(api_keys(config)),
+                clock=clock,
+            ),
+            reload=reload,
+            ops=ops,
+            clock=clock,
+        )
+
+    table = table_for(config, intake)
+    switchboard = Switchboard(table)
+    throttle = AuthThrottle(config.limits.wrong_keys_per_minute_max)
     edge = Edge(
         callers=Callers(api_keys(config), callers(config)),
         clock=clock,
@@ -263,14 +342,23 @@ async def wire(config: Config, *, clock: Clock, logs: Logs) -> Daemon:
         access=app.access(table),
         metrics_public=config.server.metrics_public,
         local_admin=config.server.local_admin,
+        throttle=throttle,
+        allowances=Allowances(limits, clock),
+        begin_trace=None if traces is None else traces.tracing.begin,
     )
-    application = app.application(table, edge)
-    metrics = Metrics(__version__, routes=app.templates(application))
-    pool.listeners.append(lambda: metrics.set_models(_model_labels(pool, default_model)))
+    application = app.application(table, switchboard, edge)
+    metrics = Metrics(
+        __version__,
+        routes=app.templates(application),
+        state_directory=config.server.state_directory,
+    )
+    pool.listeners.append(lambda: metrics.set_models(_model_labels(pool, daemon.default_model)))
+    metrics.set_callers(callers(config))
+    pool.listeners.append(lambda: ledger.set_models(info.id for info in pool.models()))
     daemon = Daemon(
         config=config,
         app=application,
-        connections=_connections(config, clock=clock, metrics=metrics),
+        connections=_connections(config, clock=clock, metrics=metrics, history=history),
         clock=clock,
         admission=admission,
         rejoin=rejoin,
@@ -281,54 +369,40 @@ async def wire(config: Config, *, clock: Clock, logs: Logs) -> Daemon:
         health=health,
         loads=loads,
         learned=learned,
+        ledger=ledger,
+        throttle=throttle,
+        last_drain=LastDrain(config.server.state_directory),
+        costs=costs,
+        scheduler=scheduler,
+        engines=engines,
         warm_up=warm_up,
         management=management,
+        snapshots=snapshots,
+        status=status,
+        reload=reload,
+        bodies=bodies,
+        edge=edge,
+        switchboard=switchboard,
+        intake_for=intake_for,
+        table_for=table_for,
         http=http,
         metrics=metrics,
         logs=logs,
-        default_model=default_model,
+        traces=traces,
+        default_model=model,
     )
     return daemon
 
 
-async def _upstream(
-    name: str, backend: Backend, config: Config, *, http: HttpClient, clock: Clock
-) -> Upstream:
-    chosen = await kinds.choose(backend, config.embedded, http=http)
-    made = kinds.make(
-        chosen,
-        embedded=config.embedded,
-        contexts=contexts(config),
-        http=http,
-        limits=config.limits,
-        clock=clock,
-    )
-    slots = kinds.slots(chosen, config.embedded)
-    return Upstream(
-        name=name,
-        backend=made,
-        slots=slots.first,
-        slots_max=slots.most,
-        offered=frozenset(made.canonical(model) for model in backend.models),
-    )
-
-
-def _several(config: Config) -> bool:
-    """Whether there can be more than one share of the slots."""
-    known = callers(config).values()
-    return len(known) > 1 or any(caller.user_header for caller in known)
+def _kind_of(name: str, pool: Pool) -> str:
+    """Of the upstream with this name; "" if there is none any more."""
+    kinds = (upstream.backend.kind for upstream in pool.upstreams if upstream.name == name)
+    return next(kinds, "")
 
 
 def _new_place() -> str:
     """The id of a place in the line: whoever knows it may take the place."""
     return secrets.token_urlsafe(9)
-
-
-def _default_model(config: Config, backends: list[InferenceBackend]) -> str:
-    """The configured one; with nothing but the embedded engine, the one model that it has."""
-    if all(isinstance(backend, LlamaCppBackend) for backend in backends):
-        return config.embedded.model_name
-    return config.generation.default_model
 
 
 def _model_labels(pool: Pool, default_model: str) -> list[str]:
@@ -337,11 +411,14 @@ def _model_labels(pool: Pool, default_model: str) -> list[str]:
     return [default_model, *names, *(name.removesuffix(":latest") for name in names)]
 
 
-def _connections(config: Config, *, clock: Clock, metrics: Metrics) -> ConnectionSettings:
+def _connections(
+    config: Config, *, clock: Clock, metrics: Metrics, history: History
+) -> ConnectionSettings:
     refusal_log = RefusalLog(clock)
 
     def refused(error: GatewayError, *, remote: str, request_id: str) -> None:
         metrics.refused(error.reason, error.status)
+        history.refused(error.reason)
         refusal_log(error, remote=remote, request_id=request_id)
 
     return ConnectionSettings(

@@ -86,6 +86,10 @@ class Catalogue:
         """The name to give an answer, of the name that was asked for."""
         return self._default_model if name == DEFAULT_MODEL else name
 
+    def spelled(self, name: str) -> str:
+        """The one spelling of a name that has several."""
+        return untagged(self.shown(name))
+
     def named(self, name: str) -> str:
         """The model that runs when this name is asked for."""
         name = self.shown(name)

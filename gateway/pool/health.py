@@ -27,9 +27,18 @@ class HealthMonitor:
         self._refreshing: asyncio.Lock = asyncio.Lock()
 
     async def run(self) -> None:
+        """Watch each upstream for as long as it is in the pool."""
+        watched: set[Upstream] = set()
+        changed = asyncio.Event()
+        self._pool.listeners.append(changed.set)
         async with asyncio.TaskGroup() as group:
-            for upstream in self._pool.upstreams:
-                group.create_task(self._watch(upstream), name=f"health {upstream.name}")
+            while True:
+                for upstream in self._pool.upstreams:
+                    if upstream not in watched:
+                        group.create_task(self._watch(upstream), name=f"health {upstream.name}")
+                watched = set(self._pool.upstreams)
+                changed.clear()
+                await changed.wait()
 
     async def refresh(self) -> None:
         """Ask everybody who is up for the list of models again, at most once a second."""
@@ -68,7 +77,7 @@ class HealthMonitor:
 
     async def _watch(self, upstream: Upstream) -> None:
         due_at = self._clock.now()
-        while True:
+        while upstream in self._pool.upstreams:
             # Requests may find it gone at any time: then it is asked within a second,
             # and every second, so that it serves again within two of its return.
             doubted = not upstream.up or upstream.breaker.doubted

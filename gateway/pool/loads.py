@@ -14,6 +14,7 @@ import functools
 import logging
 from collections.abc import Callable
 from typing import Final
+from weakref import WeakKeyDictionary
 
 from gateway.core.clock import Clock
 from gateway.core.errors import GatewayError, UpstreamDisconnected
@@ -33,9 +34,10 @@ class Loads:
     def __init__(self, *, clock: Clock, loaded: Callable[[Upstream, str, float], None]) -> None:
         self._clock = clock
         self._loaded = loaded
-        self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
-        self._turns: dict[str, asyncio.Lock] = {}
-        self._loading: dict[str, str] = {}
+        self._tasks: dict[tuple[Upstream, str], asyncio.Task[None]] = {}
+        # Another one of the same name may take an upstream's place.
+        self._turns: WeakKeyDictionary[Upstream, asyncio.Lock] = WeakKeyDictionary()
+        self._loading: dict[Upstream, str] = {}
         self._closed = False
 
     async def ensure(self, upstream: Upstream, model: str) -> float:
@@ -63,7 +65,7 @@ class Loads:
 
     def loading(self, upstream: Upstream) -> str | None:
         """The model that is being loaded there now, in the engine's spelling."""
-        return self._loading.get(upstream.name)
+        return self._loading.get(upstream)
 
     async def close(self) -> None:
         """Break off what runs, and wait until it has ended. May be called twice."""
@@ -77,7 +79,7 @@ class Loads:
         """The load that is under way, else a new one."""
         if self._closed:
             raise _stopping()
-        key = (upstream.name, name)
+        key = (upstream, name)
         task = self._tasks.get(key)
         if task is None:
             task = asyncio.create_task(self._load(upstream, name), name=f"load {name}")
@@ -86,31 +88,32 @@ class Loads:
         return task
 
     async def _load(self, upstream: Upstream, name: str) -> None:
-        async with self._turns.setdefault(upstream.name, asyncio.Lock()):
-            self._loading[upstream.name] = name
+        async with self._turns.setdefault(upstream, asyncio.Lock()):
+            self._loading[upstream] = name
             started_at = self._clock.now()
             try:
                 await upstream.backend.load(name)
             finally:
-                del self._loading[upstream.name]
+                del self._loading[upstream]
             seconds = self._clock.now() - started_at
             upstream.ran(name, seconds)
         if seconds >= LOAD_S_MIN:
             log.info("%s loaded %s in %.1f s", upstream.name, name, seconds)
             self._loaded(upstream, name, seconds)
 
-    def _end(self, key: tuple[str, str], task: asyncio.Task[None]) -> None:
+    def _end(self, key: tuple[Upstream, str], task: asyncio.Task[None]) -> None:
         """Forget it, so that who asks next tries again. Nobody may be left to hear of an error."""
         del self._tasks[key]
         if task.cancelled():
             return
+        upstream, name = key
         match task.exception():
             case None:
                 pass
             case GatewayError(message=text):
-                log.warning("%s could not load %s: %s", *key, text)
+                log.warning("%s could not load %s: %s", upstream.name, name, text)
             case error:
-                log.error("%s could not load %s", *key, exc_info=error)
+                log.error("%s could not load %s", upstream.name, name, exc_info=error)
 
 
 def _stopping() -> UpstreamDisconnected:

@@ -78,6 +78,12 @@ class Pool:
         """Every name that callers may ask for and that somebody has a model for."""
         return self.catalogue.listed(self.models(), self._find)
 
+    def change(self, upstreams: Sequence[Upstream], catalogue: Catalogue) -> None:
+        """From now on there are these. What runs on one that is gone goes on there."""
+        self.upstreams = upstreams
+        self.catalogue = catalogue
+        self.changed()
+
     def changed(self) -> None:
         """To be called when an upstream went up or down, or its models changed."""
         for listener in self.listeners:

@@ -132,6 +132,7 @@ class CostModel:
                 + fresh_s * fresh_s * (prompts.variance + pace.reading.variance)
             ),
             round(tokens),
+            round(length * work.answers),
         )
 
     def prompt_tokens(self, model: str, *, chars: int, messages: int) -> int:
@@ -239,6 +240,11 @@ class CostModel:
     def loaded(self, upstream: str, model: str, seconds: float) -> None:
         """A load that really happened took so long."""
         self._pace_of(upstream, model).loading.observe(1.0, seconds)
+
+    def forget(self, upstream: str) -> None:
+        """Another machine has this name now."""
+        for key in [key for key in self._paces if key[0] == upstream]:
+            del self._paces[key]
 
     def to_document(self) -> dict[str, Json]:
         """All that was learned, for `restore`."""

@@ -72,7 +72,7 @@ class Accounts:
     def __init__(
         self, *, quantum_s: float, window_s: float = WINDOW_S, flows_max: int = FLOWS_MAX
     ) -> None:
-        self._quantum_s = quantum_s
+        self.quantum_s = quantum_s
         self._window_s = window_s
         self._flows_max = flows_max
         self._accounts: dict[str, _Account] = {}
@@ -105,7 +105,7 @@ class Accounts:
     def charge(self, flow: str, seconds: float) -> None:
         """A slot was granted, for as long as is expected."""
         account = self._accounts[flow]
-        start_s = account.virtual_s - self._quantum_s / account.weight
+        start_s = account.virtual_s - self.quantum_s / account.weight
         self._system_s = max(self._system_s, start_s)
         self._grants += 1
         account.grant = self._grants
@@ -157,7 +157,7 @@ class Accounts:
         if least_s is None:
             return 0.0
         lead_s = self.lead_s(flow, least_s)
-        return lead_s if lead_s < 0.0 else max(0.0, lead_s - self._quantum_s)
+        return lead_s if lead_s < 0.0 else max(0.0, lead_s - self.quantum_s)
 
     def standing(self, flow: str) -> tuple[float, int]:
         """The order of flows: by virtual time, then the one that was granted least recently."""

@@ -26,7 +26,7 @@ class Waiting:
 
 
 class RequestQueue(asyncio.Queue[Waiting]):
-    """Never holds more than `bound`; owns which tickets wait.
+    """Never takes one beyond `bound`, which a reload may change; owns which tickets wait.
 
     A ticket whose promise is already done (its caller left a moment ago) still
     stands in the queue until its own task takes it out, but is never chosen.

@@ -58,6 +58,16 @@ class Scheduler:
         self._choice = Choice(self._state, self._order, promises=settings.deadlines)
         pool.listeners.append(self._pool_changed)
 
+    def change(self, settings: Scheduling, *, max_tokens: int, newcomers: bool) -> None:
+        """Decide by these from now on; as in the constructor. What was promised stays promised."""
+        if settings != self._settings:
+            self._settings = settings
+            self._order = Order(settings)
+        self.accounts.quantum_s = settings.fairness_quantum_seconds
+        self._state.max_tokens = max_tokens
+        self._prospects = Prospects(self._state, settings, newcomers=newcomers)
+        self._choice = Choice(self._state, self._order, promises=settings.deadlines)
+
     # --- What would be --------------------------------------------------------
 
     def price(self, ticket: Ticket) -> None:
@@ -287,6 +297,7 @@ class Scheduler:
 
     def _pool_changed(self) -> None:
         self._state.plan.rebuild()
+        self._state.forget_gone()
         for engine in self._state.engines.values():
             if not engine.upstream.up:
                 engine.lost()

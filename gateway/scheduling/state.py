@@ -66,13 +66,21 @@ class State:
         self.max_tokens = max_tokens
         self.plan = Plan(pool)
         self.running: dict[Ticket, Running] = {}
-        self.engines: dict[str, Engine] = {}
+        # Not by name: another one may take an upstream's place while requests run on the old.
+        self.engines: dict[Upstream, Engine] = {}
 
     def engine(self, upstream: Upstream) -> Engine:
-        engine = self.engines.get(upstream.name)
+        engine = self.engines.get(upstream)
         if engine is None:
-            engine = self.engines[upstream.name] = Engine(upstream)
+            engine = self.engines[upstream] = Engine(upstream)
         return engine
+
+    def forget_gone(self) -> None:
+        """Upstreams that are gone and idle need no engine any more."""
+        there = self.pool.upstreams
+        gone = [each for each in self.engines if each not in there and not each.in_flight]
+        for upstream in gone:
+            del self.engines[upstream]
 
     def cached_chars(self, upstream: Upstream, ticket: Ticket) -> int:
         """How much of its prompt a slot of this upstream holds."""

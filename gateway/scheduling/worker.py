@@ -60,6 +60,14 @@ class BatchingWorker:
         self._expiry_at = 0.0
         pool.listeners.append(self._review)
 
+    def change(
+        self, *, batch_max_size: int, batch_wait_s: float, batch_bounds: BatchBounds
+    ) -> None:
+        """As in the constructor, from the next grant on."""
+        self._batch_max_size = batch_max_size
+        self._batch_wait_s = batch_wait_s
+        self._batch_bounds = batch_bounds
+
     async def run(self) -> None:
         """Grant, for ever."""
         while True:

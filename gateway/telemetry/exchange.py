@@ -5,6 +5,7 @@ from typing import Final
 import attrs
 
 from gateway.core.ticket import Priority, RequestRecord
+from gateway.core.trace import Trace
 
 OTHER: Final = "other"
 """Stands for every value that is not one of ours: a route, a model, a reason."""
@@ -36,6 +37,7 @@ class Exchange:
         caller: The name that belongs to the key; "" when nobody was recognised.
         total_s: From the end of the request's head to the end of the answer.
         record: What became of the generation request that it held, if it held one.
+        trace: That it is part of, if it is part of one.
     """
 
     request_id: str
@@ -47,6 +49,7 @@ class Exchange:
     caller: str = ""
     total_s: float = 0.0
     record: RequestRecord | None = None
+    trace: Trace | None = None
 
 
 def tokens_per_s(record: RequestRecord) -> float | None:

@@ -19,6 +19,7 @@ from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.orjson import OrjsonFormatter
 
 from gateway.core.ticket import Priority
+from gateway.core.trace import Trace, current
 from gateway.telemetry.clean import clean, tell
 from gateway.telemetry.exchange import CLASSES, CLIENT_GONE, Exchange, tokens_per_s
 
@@ -31,8 +32,11 @@ EVENT_CHARS_MAX: Final = 64
 EXTRAS_MAX: Final = 32
 EXTRA_NAME_CHARS_MAX: Final = 40
 
-QUIET_ROUTES: Final = frozenset({"/health", "/ready", "/metrics"})
-"""Asked every few seconds by machines; told at debug level while the answer is usual."""
+QUIET_ROUTES: Final = frozenset(
+    {"/health", "/ready", "/metrics", "/gateway/status", "/gateway/events", "/page/{file}"}
+)
+"""Asked every few seconds by machines; told at debug level while the answer is usual, and
+never traced."""
 
 REQUEST_LOGGER: Final = "gateway.request"
 
@@ -71,6 +75,12 @@ def request_level(exchange: Exchange) -> int:
     return logging.WARNING if status >= 500 and status != 503 else logging.INFO
 
 
+def is_usual(exchange: Exchange) -> bool:
+    """Whether all went well; of such requests a sample may do."""
+    record = exchange.record
+    return exchange.status < 400 and (record is None or record.outcome == "completed")
+
+
 def request_fields(exchange: Exchange) -> Fields:
     """What became of an HTTP request, and of the request for text in it."""
     fields: Fields = {
@@ -79,6 +89,7 @@ def request_fields(exchange: Exchange) -> Fields:
         "route": exchange.route,
         "method": exchange.method,
         "status": exchange.status,
+        **_trace_fields(exchange.trace),
     }
     if exchange.code:
         fields["code"] = exchange.code
@@ -133,10 +144,21 @@ def record_fields(record: logging.LogRecord) -> Fields:
     else:
         fields["event"] = "log"
         fields["message"] = clean(message, MESSAGE_CHARS_MAX)
+    fields.update(_trace_fields(current.get()))
     extras = [item for item in vars(record).items() if item[0] not in _RESERVED]
     for name, value in extras[:EXTRAS_MAX]:
         fields[clean(name, EXTRA_NAME_CHARS_MAX)] = _plain(value)
     return fields
+
+
+def _trace_fields(trace: Trace | None) -> Fields:
+    """Where to find a request among spans; the span is told where it is one of ours."""
+    if trace is None:
+        return {}
+    told: Fields = {"trace_id": trace.context.trace_id}
+    if trace.ours:
+        told["span_id"] = trace.context.span_id
+    return told
 
 
 def _plain(value: Any) -> Field:

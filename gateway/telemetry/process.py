@@ -1,6 +1,7 @@
 """What the kernel knows of this process: memory, processor time, files, age."""
 
 import os
+import resource
 import time
 from typing import Final
 
@@ -21,10 +22,37 @@ class Footprint:
     resident_bytes: int | None
     cpu_s: float
     open_fds: int | None
+    max_fds: int
+
+
+@attrs.frozen
+class Disk:
+    """Of the file system that a folder lies on; `free_bytes` is what this process may use."""
+
+    free_bytes: int
+    size_bytes: int
 
 
 def footprint() -> Footprint:
-    return Footprint(_resident_bytes(), time.process_time(), _open_fds())
+    max_fds, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return Footprint(_resident_bytes(), time.process_time(), _open_fds(), max_fds)
+
+
+def disk(folder: str) -> Disk | None:
+    """Of this folder; None where there is no such folder."""
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return None
+    return Disk(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize)
+
+
+def machine_bytes() -> int | None:
+    """The memory of the machine; unlike `/proc/meminfo`, `ProcSubset=pid` does not hide it."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * _PAGE_BYTES
+    except (OSError, ValueError):
+        return None
 
 
 def started_at() -> float:

@@ -41,6 +41,11 @@ def fit_for_label(name: str) -> bool:
     return 0 < len(name) <= LABEL_CHARS_MAX and name.isprintable()
 
 
+def spelled(names: Sequence[str], values: Sequence[Value]) -> dict[str, str]:
+    """Labels as the text format wants them."""
+    return {name: escape_label(value) for name, value in zip(names, values, strict=True)}
+
+
 class Budget:
     """How many series may still begin, and how many were not let."""
 
@@ -53,12 +58,12 @@ class Budget:
         self.left -= series
         assert self.left >= 0, "the fixed series fit the budget"
 
-    def take(self) -> bool:
-        """Room for one more, or a refusal that is counted."""
-        if self.left <= 0:
+    def take(self, series: int = 1) -> bool:
+        """Room for so many more, or a refusal that is counted."""
+        if self.left < series:
             self.refused += 1
             return False
-        self.left -= 1
+        self.left -= series
         return True
 
 
@@ -142,9 +147,7 @@ class Tally:
         return settled
 
     def _open(self, values: tuple[Value, ...]) -> None:
-        labels = {
-            name: escape_label(value) for name, value in zip(self._names, values, strict=True)
-        }
+        labels = spelled(self._names, values)
         self._counts[values] = self._shown[values] = 0
         self._spelled[values] = labels
         # Present at once, so that it can be taken away before the first scrape.
@@ -152,21 +155,26 @@ class Tally:
 
 
 class Distribution:
-    """A histogram without labels.
+    """One histogram.
 
     Args:
         bounds: Upper bounds of the buckets, rising, without infinity.
+        labels: Spelled as the text format wants them.
     """
 
     __slots__ = ("_bounds", "_child", "_counts", "_sum")
 
-    def __init__(self, collector: Histogram, bounds: Sequence[float], budget: Budget) -> None:
-        budget.reserve(len(bounds) + 3)
+    def __init__(
+        self,
+        collector: Histogram,
+        bounds: Sequence[float],
+        labels: dict[str, str] | None = None,
+    ) -> None:
         self._bounds = tuple(bounds)
         self._counts = [0] * (len(bounds) + 1)
         self._sum = 0.0
         self._child = Child(*bounds)
-        collector.set_value({}, self._child)
+        collector.set_value(labels or {}, self._child)
 
     def observe(self, value: float) -> None:
         # Engines report odd numbers at times. A negative one would make the sum
@@ -182,3 +190,76 @@ class Distribution:
             self._child.buckets[bound] = cumulative
         self._child.observations = cumulative
         self._child.sum = self._sum
+
+    @staticmethod
+    def series(bounds: Sequence[float]) -> int:
+        """How many it is made of: the buckets, that of infinity, the sum and the count."""
+        return len(bounds) + 3
+
+
+class Distributions:
+    """Histograms with labels whose values come out of closed sets.
+
+    As with a Tally, what is in no set counts as "other", and so does, in every
+    label, what there is no room for in the budget.
+
+    Args:
+        labels: Each label's name and the values it may have. A set may grow or
+            shrink later; see `forget`.
+    """
+
+    def __init__(
+        self,
+        collector: Histogram,
+        bounds: Sequence[float],
+        labels: Mapping[str, Collection[Value]],
+        budget: Budget,
+    ) -> None:
+        self._collector = collector
+        self._bounds = tuple(bounds)
+        self._names = tuple(labels)
+        self._allowed = tuple(labels.values())
+        self._budget = budget
+        self._size = Distribution.series(bounds)
+        self._others: tuple[Value, ...] = (OTHER,) * len(self._names)
+        self._children: dict[tuple[Value, ...], Distribution] = {}
+        self._spelled: dict[tuple[Value, ...], dict[str, str]] = {}
+        # Its room is kept, for when it is needed: it is too many lines to show in vain.
+        budget.reserve(self._size)
+
+    def observe(self, values: tuple[Value, ...], value: float) -> None:
+        """Count it under these labels, or those that stand for them."""
+        child = self._children.get(values)
+        if child is None:
+            child = self._settled(values)
+        child.observe(value)
+
+    def begin(self, values: tuple[Value, ...]) -> None:
+        """Show the histogram from now on, at 0, before its first event."""
+        self._settled(values)
+
+    def forget(self, value: Value) -> None:
+        """End every histogram that has this value in its first label."""
+        for values in [values for values in self._children if values[0] == value]:
+            del self._children[values]
+            self._collector.values.pop(self._spelled.pop(values))
+            self._budget.left += self._size
+
+    def copy_out(self) -> None:
+        for child in self._children.values():
+            child.copy_out()
+
+    def _settled(self, values: tuple[Value, ...]) -> Distribution:
+        """The histogram that these count in; it exists from now on."""
+        settled = tuple(
+            value if value in allowed else OTHER
+            for value, allowed in zip(values, self._allowed, strict=True)
+        )
+        if settled not in self._children and not self._budget.take(self._size):
+            settled = self._others
+        child = self._children.get(settled)
+        if child is None:
+            labels = spelled(self._names, settled)
+            child = self._children[settled] = Distribution(self._collector, self._bounds, labels)
+            self._spelled[settled] = labels
+        return child

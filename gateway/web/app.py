@@ -5,23 +5,30 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from gateway.core.errors import BackendError, ModelNotFound, RequestNotFound
+from gateway.core.errors import BackendError, ModelNotAllowed, ModelNotFound, RequestNotFound
 from gateway.web import stored
 from gateway.web.answers import anthropic, gateway, openai
 from gateway.web.answers import ollama as ollama_answers
 from gateway.web.docs import Docs
 from gateway.web.embedding import Embedding
+from gateway.web.home import Home
 from gateway.web.inference import Inference
 from gateway.web.management import Management
 from gateway.web.middleware import Edge
 from gateway.web.models import Models
 from gateway.web.ollama import Ollama
 from gateway.web.ollama_routes import ollama_routes
+from gateway.web.operating import Operating
+from gateway.web.operator_routes import operator_routes
 from gateway.web.ops import Ops
+from gateway.web.reload import Reload
 from gateway.web.requests import Requests
 from gateway.web.route import JSON, UNCHANGED, Access, Answer, Route, embeds, runs
+from gateway.web.status import Status
+from gateway.web.switchboard import Switchboard
 from gateway.web.token_routes import token_routes
 from gateway.web.tokenizing import TokenHandlers
+from gateway.web.usage import Usage, usage_routes
 
 CHAT_COMPLETIONS: Final = "/v1/chat/completions"
 COMPLETIONS: Final = "/v1/completions"
@@ -46,6 +53,11 @@ def routes(
     tokens: TokenHandlers,
     models: Models,
     requests: Requests,
+    usage: Usage,
+    home: Home,
+    status: Status,
+    operating: Operating,
+    reload: Reload,
     ops: Ops,
     docs: Docs,
 ) -> Sequence[Route]:
@@ -125,7 +137,7 @@ def routes(
             "One model",
             tag="OpenAI",
             answers=[Answer(content={JSON: openai.MODEL})],
-            errors=[ModelNotFound, BackendError],
+            errors=[ModelNotAllowed, ModelNotFound, BackendError],
         ),
         Route(
             "GET",
@@ -136,6 +148,8 @@ def routes(
             answers=[Answer(content={JSON: gateway.PROGRESS})],
             errors=[RequestNotFound],
         ),
+        *usage_routes(usage),
+        *operator_routes(home=home, status=status, operating=operating, reload=reload),
         Route(
             "GET",
             "/health",
@@ -197,13 +211,14 @@ def access(table: Sequence[Route]) -> Mapping[str, Access]:
     return {route.path: route.access for route in table}
 
 
-def application(table: Sequence[Route], edge: Edge) -> web.Application:
+def application(table: Sequence[Route], switchboard: Switchboard, edge: Edge) -> web.Application:
+    """The URLs of the table; who answers them is the switchboard's to say."""
     app = web.Application(middlewares=[edge])
     for route in table:
         if route.method == "GET":
-            app.router.add_get(route.template, route.handler)
+            app.router.add_get(route.template, switchboard.handler(route))
         else:
-            app.router.add_route(route.method, route.template, route.handler)
+            app.router.add_route(route.method, route.template, switchboard.handler(route))
     return app
 
 

@@ -28,7 +28,7 @@ class BodyBudget:
     """
 
     def __init__(self, bytes_max: int) -> None:
-        self._bytes_max = bytes_max
+        self.bytes_max = bytes_max
         self._bytes = 0
 
     @property
@@ -40,7 +40,7 @@ class BodyBudget:
         return BodyShare(self)
 
     def _take(self, size: int) -> None:
-        if self._bytes + size > self._bytes_max:
+        if self._bytes + size > self.bytes_max:
             raise MemoryPressure(
                 "Too many large requests are being handled. Please try again.",
                 retry_after_s=_RETRY_AFTER_S,

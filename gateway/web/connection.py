@@ -106,9 +106,13 @@ class Registry(Protocol):
 
     Attributes:
         draining: Every answer is now the last one of its connection.
+        handing_over: So is every stream, also one that had promised otherwise.
+        settings: Of all connections; others after a reload.
     """
 
     draining: bool
+    handing_over: bool
+    settings: ConnectionSettings
 
     def admit(self, connection: "GatewayConnection", address: str) -> Verdict: ...
 
@@ -135,7 +139,6 @@ class GatewayConnection(RequestHandler):
         "_lingers",
         "_refused",
         "_registry",
-        "_settings",
         "_stall_watch",
     )
 
@@ -144,7 +147,6 @@ class GatewayConnection(RequestHandler):
         server: web.Server,
         *,
         registry: Registry,
-        settings: ConnectionSettings,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         super().__init__(
@@ -152,7 +154,7 @@ class GatewayConnection(RequestHandler):
             loop=loop,
             logger=log,
             access_log=None,  # type: ignore[arg-type]  # None is documented to mean none.
-            keepalive_timeout=settings.timeouts.keepalive_timeout_seconds,
+            keepalive_timeout=registry.settings.timeouts.keepalive_timeout_seconds,
             max_line_size=LINE_BYTES_MAX,
             max_field_size=LINE_BYTES_MAX,
             max_headers=HEADERS_MAX,
@@ -161,7 +163,6 @@ class GatewayConnection(RequestHandler):
             lingering_time=0.0,  # Replaced by _linger().
         )
         self._registry = registry
-        self._settings = settings
         self._health_only = False
         # Of the head that is being received:
         self._headless = True
@@ -175,6 +176,10 @@ class GatewayConnection(RequestHandler):
         self._answered: web.BaseRequest | None = None
         self._lingers = False
         self._stall_watch: StallWatch | None = None
+
+    @property
+    def _settings(self) -> ConnectionSettings:
+        return self._registry.settings
 
     # --- The connection's beginning and end ---------------------------------
 
@@ -198,6 +203,13 @@ class GatewayConnection(RequestHandler):
         super().connection_lost(exc)
         if self._stall_watch is not None:
             self._stall_watch.end()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing of a request is here, handled, or on its way out."""
+        waiter = self._waiter
+        begun = self._headless and self._head_bytes
+        return waiter is not None and not waiter.done() and not begun
 
     def close(self) -> None:
         super().close()
@@ -378,8 +390,9 @@ class GatewayConnection(RequestHandler):
             and request.keep_alive
             and not self._refused
             # The head of a stream that began earlier has promised that the
-            # connection stays: the next request on it hears of the drain.
-            and (not self._registry.draining or resp.prepared)
+            # connection stays: the next request on it hears of the drain. Only
+            # where another process serves who connects again is that of no use.
+            and (not self._registry.draining or (resp.prepared and not self._registry.handing_over))
         ):
             return _finish(self, request, resp, start_time)
         return self._finish_and_close(request, resp, start_time)

@@ -57,7 +57,7 @@ class Docs:
 
     async def page(self, web_request: web.Request) -> web.Response:
         made = await self._made()
-        base = html.escape(_base_url(web_request)).encode()
+        base = html.escape(base_url(web_request)).encode()
         reply = self._reply(web_request, made.page.replace(BASE.encode(), base), HTML)
         reply.headers["Content-Security-Policy"] = docs_page.SECURITY_POLICY
         reply.headers["Referrer-Policy"] = "no-referrer"
@@ -83,7 +83,7 @@ class Docs:
         return reply
 
 
-def _base_url(web_request: web.Request) -> str:
+def base_url(web_request: web.Request) -> str:
     """Where the reader has reached us, through a proxy perhaps: only ever shown to itself."""
     headers = web_request.headers
     scheme = headers.get(hdrs.X_FORWARDED_PROTO, "")

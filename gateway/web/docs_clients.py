@@ -1,7 +1,8 @@
 """How clients are told where the gateway is: settings to copy.
 
 What each takes was read in its source: openai-python 3.54, openai-node 6.49, anthropic
-2.12, ollama-python 0.6.3, langchain-openai 1.7; Open WebUI's `env.py`.
+2.12, ollama-python 0.6.3, langchain-openai 1.7, pydantic-ai 2.68, instructor 1.17,
+@ai-sdk/openai-compatible 2.0, llm 0.36; Open WebUI's `env.py`.
 """
 
 from typing import Final
@@ -67,6 +68,51 @@ def settings(*, key: str) -> tuple[Settings, ...]:
             "from langchain_openai import ChatOpenAI\n\n"
             f'model = ChatOpenAI(model="default", base_url="{BASE}/v1", api_key="{key}")\n'
             'print(model.invoke("Say hello.").content)',
+        ),
+        Settings(
+            "pydantic-ai",
+            "from pydantic_ai import Agent\n"
+            "from pydantic_ai.models.openai import OpenAIChatModel\n"
+            "from pydantic_ai.providers.openai import OpenAIProvider\n\n"
+            f'provider = OpenAIProvider(base_url="{BASE}/v1", api_key="{key}")\n'
+            'agent = Agent(OpenAIChatModel("default", provider=provider))\n'
+            'print(agent.run_sync("Say hello.").output)',
+        ),
+        Settings(
+            "instructor",
+            "import instructor\n"
+            "from openai import OpenAI\n\n"
+            "client = instructor.from_openai(\n"
+            f'    OpenAI(base_url="{BASE}/v1", api_key="{key}"), mode=instructor.Mode.JSON_SCHEMA\n'
+            ")",
+            note="In this mode the model can't write what does not fit.",
+        ),
+        Settings(
+            "Vercel AI SDK",
+            'import { createOpenAICompatible } from "@ai-sdk/openai-compatible";\n'
+            'import { generateText } from "ai";\n\n'
+            "const gateway = createOpenAICompatible({\n"
+            '  name: "gateway",\n'
+            f'  baseURL: "{BASE}/v1",\n'
+            f'  apiKey: "{key}",\n'
+            "  supportsStructuredOutputs: true,\n"
+            "});\n"
+            "const answer = await generateText({\n"
+            '  model: gateway("default"),\n'
+            '  prompt: "Say hello.",\n'
+            "});\n"
+            "console.log(answer.text);",
+        ),
+        Settings(
+            "llm, the command",
+            "- model_id: gateway\n"
+            "  model_name: default\n"
+            f"  api_base: {BASE}/v1\n"
+            "  api_key_name: gateway\n"
+            "  supports_schema: true\n"
+            "  supports_tools: true",
+            note="In extra-openai-models.yaml, beside the file that llm logs path names. "
+            "The key is asked for by llm keys set gateway.",
         ),
         Settings(
             "Open WebUI",

@@ -73,6 +73,7 @@ class Inference(Generic[P]):
             events: list[Event] = []
             while batch := await answer.read():
                 events += batch
+                answer.tokens = len(events)
             headers = self._intake.headers(asked.visit, answer)
             headers[hdrs.CONTENT_TYPE] = "application/json"
             return web.Response(body=encoder.reply(fold(events)), headers=headers)
@@ -101,9 +102,11 @@ class Inference(Generic[P]):
             stream = response or await begin(self._intake.headers(visit, answer))
             async with stream:
                 while events := await answer.read():
+                    answer.tokens += len(events)
                     record = encoder.feed(events)
                     if answer.whole:
                         await stream.write_eof(record)
+                        answer.delivered = True
                         break
                     await stream.write(record)
             return stream

@@ -54,6 +54,14 @@ class ConnectionTable(Generic[C]):
         self._reserve: set[C] = set()
         self._deadlines: dict[C, float] = {}
 
+    def change(self, limits: Limits, head_timeout_s: float) -> None:
+        """These hold for who connects from now on.
+
+        A shorter timeout does not overtake those who are headless now: they are cut first.
+        """
+        self._limits = limits
+        self._head_timeout_s = head_timeout_s
+
     def __len__(self) -> int:
         return len(self._addresses)
 

@@ -54,7 +54,11 @@ _DIGEST: Final = fields.matching(r"sha256[:-][0-9a-fA-F]{64}", 71, "a digest: sh
 
 
 class Management:
-    """POST /api/pull, /api/push, /api/create and /api/copy, DELETE /api/delete, /api/blobs/…"""
+    """POST /api/pull, /api/push, /api/create and /api/copy, DELETE /api/delete, /api/blobs/…
+
+    Attributes:
+        intake: Reads bodies; another one after a reload.
+    """
 
     def __init__(
         self,
@@ -68,7 +72,7 @@ class Management:
         self._pool = pool
         self._service = service
         self._health = health
-        self._intake = intake
+        self.intake = intake
         self._clock = clock
         self._turns = asyncio.Semaphore(TRANSFERS_AT_ONCE)
         self._open: set[Timeout] = set()
@@ -83,15 +87,15 @@ class Management:
     async def command(self, web_request: web.Request) -> web.StreamResponse:
         """What is done at once."""
         upstream = self._upstream(web_request)
-        with self._intake.share() as share:
-            body = bytes(await self._intake.body(web_request, share))
+        with self.intake.share() as share:
+            body = bytes(await self.intake.body(web_request, share))
             return await self._pass(web_request, upstream, body)
 
     async def transfer(self, web_request: web.Request) -> web.StreamResponse:
         """What tells of its progress while it goes on."""
         upstream = self._upstream(web_request)
-        with self._intake.share() as share:
-            body = bytes(await self._intake.body(web_request, share))
+        with self.intake.share() as share:
+            body = bytes(await self.intake.body(web_request, share))
             async with self._turn(TURN_WAIT_S):
                 return await self._pass(web_request, upstream, body)
 

@@ -2,7 +2,9 @@
 
 from aiohttp import web
 
+from gateway.admission.models import listed_for, require_model
 from gateway.core.clock import Clock
+from gateway.core.ticket import ANONYMOUS
 from gateway.dialects import openai_models
 from gateway.pool.health import HealthMonitor
 from gateway.pool.pool import Pool
@@ -19,11 +21,13 @@ class Models:
 
     async def list(self, web_request: web.Request) -> web.Response:
         await self._health.refresh()
-        return self._reply(web_request, openai_models.listing(self._pool.listed()))
+        caller = web_request[VISIT].caller or ANONYMOUS
+        return self._reply(web_request, openai_models.listing(listed_for(caller, self._pool)))
 
     async def one(self, web_request: web.Request) -> web.Response:
         name = web_request.match_info["model"]
         catalogue = self._pool.catalogue
+        require_model(web_request[VISIT].caller or ANONYMOUS, name, catalogue)
         model = catalogue.named(name)
         await self._health.refresh()
         upstream = self._pool.require(model)[0]

@@ -1,4 +1,4 @@
-"""What Ollama's clients ask besides answers: which models there are, and who is there at all.
+"""What Ollama's clients ask besides answers: which models there are.
 
 An Ollama's own words about its models are passed on as the health check has
 heard them, so that a list costs no call of its own; of other engines' models the
@@ -7,13 +7,15 @@ same is told as far as it is known.
 
 from collections.abc import Iterator, Mapping
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
+from gateway.admission.models import listed_for, may_use, require_model
 from gateway.backends.ollama import OllamaBackend
 from gateway.core import jsonio
 from gateway.core.clock import Clock
 from gateway.core.errors import InvalidRequest, MalformedRequest
 from gateway.core.jsonio import Json
+from gateway.core.ticket import ANONYMOUS, Caller
 from gateway.dialects import fields, ollama_models
 from gateway.pool.health import HealthMonitor
 from gateway.pool.pool import Pool
@@ -23,7 +25,7 @@ from gateway.web.visit import VISIT, json_reply
 
 
 class Ollama:
-    """GET /, /api/tags, /api/ps and /api/version, POST /api/show."""
+    """GET /api/tags, /api/ps and /api/version, POST /api/show."""
 
     def __init__(self, *, pool: Pool, health: HealthMonitor, intake: Intake, clock: Clock) -> None:
         self._pool = pool
@@ -31,19 +33,15 @@ class Ollama:
         self._intake = intake
         self._clock = clock
 
-    async def root(self, web_request: web.Request) -> web.Response:
-        """How clients find out whether anybody is there."""
-        headers = web_request[VISIT].headers(self._clock.now())
-        headers[hdrs.CONTENT_TYPE] = "text/plain; charset=utf-8"
-        return web.Response(body=b"The gateway is running.\n", headers=headers)
-
     async def tags(self, web_request: web.Request) -> web.Response:
         await self._health.refresh()
-        return self._reply(web_request, ollama_models.listing(self._installed()))
+        installed = self._installed(_caller(web_request))
+        return self._reply(web_request, ollama_models.listing(installed))
 
     async def ps(self, web_request: web.Request) -> web.Response:
         await self._health.refresh()
-        return self._reply(web_request, ollama_models.listing(self._running()))
+        running = self._running(_caller(web_request))
+        return self._reply(web_request, ollama_models.listing(running))
 
     async def version(self, web_request: web.Request) -> web.Response:
         """Of the first Ollama that has told its own."""
@@ -54,6 +52,7 @@ class Ollama:
         with self._intake.share() as share:
             body = _asked(await self._intake.body(web_request, share))
         name = body["model"]
+        require_model(_caller(web_request), name, self._pool.catalogue)
         model = self._pool.catalogue.named(name)
         await self._health.refresh()
         backend = self._pool.require(model)[0].backend
@@ -63,27 +62,31 @@ class Ollama:
         info = self._pool.catalogue.described(name, await backend.describe(model))
         return self._reply(web_request, ollama_models.shown(info))
 
-    def _installed(self) -> Iterator[Mapping[str, Json]]:
-        """Every model that can be asked for, also by the operator's own names."""
+    def _installed(self, caller: Caller) -> Iterator[Mapping[str, Json]]:
+        """Every model that the caller can ask for, also by the operator's own names."""
         told: dict[str, Mapping[str, Json] | None] = {}
         for upstream in self._pool.upstreams:
             for name in upstream.models or ():
                 told.setdefault(name, _tags(upstream).get(name))
-        for info in self._pool.listed():
+        for info in listed_for(caller, self._pool):
             entry = told.get(info.alias_of or info.id)
             yield ollama_models.named(entry, info.id) if entry else ollama_models.installed(info)
 
-    def _running(self) -> Iterator[Mapping[str, Json]]:
-        """Every model that is in memory; one that is in that of several engines, once."""
+    def _running(self, caller: Caller) -> Iterator[Mapping[str, Json]]:
+        """Every such model that is in memory; one that is in that of several engines, once."""
         seen: set[str] = set()
         for upstream in self._pool.upstreams:
             for name, entry in _in_memory(upstream).items():
-                if name not in seen:
+                if name not in seen and may_use(caller, name, self._pool.catalogue):
                     seen.add(name)
                     yield entry
 
     def _reply(self, web_request: web.Request, body: bytes) -> web.Response:
         return json_reply(web_request[VISIT], body, self._clock.now())
+
+
+def _caller(web_request: web.Request) -> Caller:
+    return web_request[VISIT].caller or ANONYMOUS
 
 
 def _tags(upstream: Upstream) -> Mapping[str, Mapping[str, Json]]:

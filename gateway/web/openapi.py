@@ -13,6 +13,7 @@ import attrs
 
 from gateway import __version__
 from gateway.core.errors import (
+    AuthThrottled,
     BadHttp,
     ExpectationFailed,
     Forbidden,
@@ -104,7 +105,7 @@ def errors_of(route: Route, *, keyed: bool) -> Iterator[tuple[type[GatewayError]
     own = envelope_of(route.path)
     guarded: tuple[type[GatewayError], ...] = ()
     if keyed and route.access != "public":
-        guarded = (Unauthorized,)
+        guarded = (Unauthorized, AuthThrottled)
     if route.access == "admin":
         guarded = (*guarded, NotPermitted)
     for kind in _family((*guarded, *route.errors)):

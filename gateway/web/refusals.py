@@ -10,10 +10,12 @@ from multidict import CIMultiDict
 
 from gateway.core.clock import Clock
 from gateway.core.errors import (
+    AuthThrottled,
     DeadlineUnmeetable,
     GatewayError,
     NotSupported,
     Overloaded,
+    RateLimited,
     RequestTimeout,
 )
 from gateway.web.visit import answer_headers
@@ -25,6 +27,9 @@ LINES_PER_SECOND: Final = 5
 RETRY_AFTER_MS: Final = "retry-after-ms"
 SHOULD_RETRY: Final = "x-should-retry"
 """Both are OpenAI's own; its SDKs obey them above everything else that an answer says."""
+
+WAIT_S_MAX: Final = 120.0
+"""SDKs that are told to come back later than this come back at once, or not at all."""
 
 PLACE: Final = "x-gateway-place"
 """Names the place that is held for a refused client; it may send it back."""
@@ -43,7 +48,10 @@ def say_when(error: GatewayError, headers: CIMultiDict[str]) -> None:
     if error.retry_after_s is not None:
         headers[hdrs.RETRY_AFTER] = str(max(1, math.ceil(error.retry_after_s)))
         headers[RETRY_AFTER_MS] = str(max(1, math.ceil(error.retry_after_s * 1000.0)))
-        headers[SHOULD_RETRY] = "true"
+        too_far = isinstance(error, RateLimited) and error.retry_after_s > WAIT_S_MAX
+        # Nor does a wrong key get right by waiting.
+        in_vain = too_far or isinstance(error, AuthThrottled)
+        headers[SHOULD_RETRY] = "false" if in_vain else "true"
     elif isinstance(error, DeadlineUnmeetable | RequestTimeout | NotSupported):
         # It would never fit, has had all its time, or is not done here: SDKs would send
         # it twice more.

@@ -13,12 +13,20 @@ from gateway.web.limits import ConnectionTable, Verdict
 SETTLE_S: Final = 0.15
 """From the end of listening to the end of connections: who was accepted just before is answered."""
 
+HAND_OVER_S: Final = 1.0
+"""How long a connection that says nothing may still ask, before its client has to connect anew."""
+
+_LOOK_S: Final = 0.02
+
 
 class GatewayServer(web.Server):
     """Makes connections, counts them, and cuts those that never send a head.
 
     Attributes:
         draining: Every answer is now the last one of its connection.
+        handing_over: So is every stream, also one that had promised otherwise: who
+            connects again is served by the next process.
+        settings: Of all connections.
     """
 
     def __init__(
@@ -33,14 +41,20 @@ class GatewayServer(web.Server):
             handler, request_factory=request_factory, handler_cancellation=True, loop=loop
         )
         self.draining = False
-        self._settings = settings
+        self.handing_over = False
+        self.settings = settings
         self._table: ConnectionTable[GatewayConnection] = ConnectionTable(
             settings.limits, settings.timeouts.head_timeout_seconds
         )
         self._head_timer: asyncio.TimerHandle | None = None
 
     def __call__(self) -> GatewayConnection:
-        return GatewayConnection(self, registry=self, settings=self._settings, loop=self._loop)
+        return GatewayConnection(self, registry=self, loop=self._loop)
+
+    def change(self, settings: ConnectionSettings) -> None:
+        """These hold from now on, on open connections too but for `keepalive_timeout_seconds`."""
+        self.settings = settings
+        self._table.change(settings.limits, settings.timeouts.head_timeout_seconds)
 
     def admit(self, connection: GatewayConnection, address: str) -> Verdict:
         """Whether a new connection is served; closes another one for it if need be."""
@@ -68,6 +82,20 @@ class GatewayServer(web.Server):
         request, and closing under it would lose that without an answer.
         """
         self.draining = True
+
+    async def hand_over(self, patience_s: float) -> None:
+        """Answer once more who has a connection, and close those that ask nothing in this time."""
+        self.handing_over = True
+        until = self._loop.time() + patience_s
+        while (idle := self._idle()) and self._loop.time() < until:  # noqa: ASYNC110
+            # That a request has come on one of them is told to nobody.
+            await asyncio.sleep(_LOOK_S)
+        for connection in idle:
+            connection.force_close()
+
+    def _idle(self) -> list[GatewayConnection]:
+        connections = [cast(GatewayConnection, connection) for connection in self.connections]
+        return [connection for connection in connections if connection.idle]
 
     def cut_overdue(self, now: float) -> None:
         """Close the connections whose first head is overdue."""
@@ -98,8 +126,8 @@ class GatewayRunner(web.AppRunner):
     To end without losing anyone: `begin_drain()`; wait until everything that was
     accepted has ended; `cleanup()`. As long as the sites listen, new requests still
     reach the application, which refuses them. A socket that outlives the process is
-    better let go at once with `stop_listening()`: who connects then waits in its
-    backlog for the next process.
+    better let go at once with `hand_over()`: who connects then waits in its backlog
+    for the next process, and is not refused.
 
     Args:
         app: Its handlers are cancelled when their client leaves.
@@ -122,6 +150,17 @@ class GatewayRunner(web.AppRunner):
         self._settle_s = settle_s
         self._guard: AcceptGuard | None = None
 
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return 0 if self._server is None else len(self._server.connections)
+
+    def change(self, settings: ConnectionSettings) -> None:
+        """See `GatewayServer.change`."""
+        self._settings = settings
+        if self._server is not None:
+            cast(GatewayServer, self._server).change(settings)
+
     def begin_drain(self) -> None:
         """Every answer from now on says that it is the last one of its connection."""
         if self._server is not None:
@@ -134,6 +173,17 @@ class GatewayRunner(web.AppRunner):
             await site.stop()
         if sites:
             await asyncio.sleep(self._settle_s)
+
+    async def hand_over(self, patience_s: float = HAND_OVER_S) -> None:
+        """Leave the listening sockets to the next process, and lose nobody who is here already.
+
+        Afterwards no connection is left but those with a request in progress, each of
+        which closes with its answer.
+        """
+        self.begin_drain()
+        await self.stop_listening()
+        if self._server is not None:
+            await cast(GatewayServer, self._server).hand_over(patience_s)
 
     async def cleanup(self) -> None:
         # aiohttp closes connections first and answers later: who was accepted a

@@ -6,6 +6,7 @@ from typing import Any, Final
 from gateway.core.errors import (
     BackendError,
     BackendRefusedRequest,
+    ModelNotAllowed,
     ModelNotFound,
     NotSupported,
     Overloaded,
@@ -24,6 +25,7 @@ _ASKS_AN_ENGINE: Final = (
     *READS_A_BODY,
     BackendError,
     BackendRefusedRequest,
+    ModelNotAllowed,
     ModelNotFound,
     Overloaded,
     RequestTimeout,

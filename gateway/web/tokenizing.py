@@ -45,7 +45,7 @@ class InputTokens(Generic[P]):
     async def handle(self, web_request: web.Request) -> web.Response:
         with self._intake.share() as share:
             asked = await self._intake.asked(web_request, self.dialect, share)
-            self._vocabulary.check(asked.parsed.ignored)
+            self._vocabulary.check(asked.parsed, asked.caller)
             count = await self._vocabulary.count(asked.parsed.request)
         document = {"input_tokens": count.tokens, **self._told}
         if count.estimated:
@@ -79,7 +79,7 @@ class Tokenizing:
         with self._intake.share() as share:
             asked = await self._intake.asked(web_request, dialect, share)
             parsed = asked.parsed
-            self._vocabulary.check(parsed.ignored)
+            self._vocabulary.check(parsed, asked.caller)
             found = await self._vocabulary.tokenize(parsed.request, parsed.spelling)
         return _reply(asked, dialect.reply(parsed, *found), self._clock)
 
@@ -87,7 +87,7 @@ class Tokenizing:
         dialect = self.detokenize_dialect
         with self._intake.share() as share:
             asked = await self._intake.asked(web_request, dialect, share)
-            self._vocabulary.check(asked.parsed.ignored)
+            self._vocabulary.check(asked.parsed, asked.caller)
             text = await self._vocabulary.detokenize(asked.parsed.request.model, asked.parsed.ids)
         return _reply(asked, dialect.reply(text), self._clock)
 

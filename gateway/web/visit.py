@@ -10,7 +10,10 @@ from multidict import CIMultiDict
 
 from gateway.core.errors import GatewayError
 from gateway.core.ticket import Caller, RequestRecord
+from gateway.core.trace import Trace
+from gateway.web.allowances import TellAllowances
 from gateway.web.origins import CorsHeaders
+from gateway.web.traced import TRACE_RESPONSE
 
 _SANE_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}").fullmatch
 _run: Final = secrets.token_hex(6)
@@ -54,9 +57,21 @@ class Visit:
         caller: None until the request was authenticated.
         cors: Headers of the answer that say which browser pages may read it.
         record: Of the generation, if there was one.
+        trace: That it is part of, if it is part of one.
+        tell_allowances: Says what is left of its caller's limits; None where it has none.
     """
 
-    __slots__ = ("arrived_at", "caller", "cors", "error", "id", "record", "request_id")
+    __slots__ = (
+        "arrived_at",
+        "caller",
+        "cors",
+        "error",
+        "id",
+        "record",
+        "request_id",
+        "tell_allowances",
+        "trace",
+    )
 
     def __init__(self, client_id: str | None, arrived_at: float) -> None:
         self.id = new_id()
@@ -67,15 +82,21 @@ class Visit:
         self.error: GatewayError | None = None
         self.cors: CorsHeaders = ()
         self.record: RequestRecord | None = None
+        self.trace: Trace | None = None
+        self.tell_allowances: TellAllowances | None = None
 
     def heard(self, record: RequestRecord) -> None:
         self.record = record
 
     def headers(self, now: float, queue_s: float = 0.0) -> CIMultiDict[str]:
-        """`answer_headers` of an answer that is sent now, and `cors`."""
+        """`answer_headers` of an answer that is sent now, and all that is told beside them."""
         headers = answer_headers(self.request_id, total_s=now - self.arrived_at, queue_s=queue_s)
         if self.cors:
             headers.extend(self.cors)
+        if self.trace is not None and self.trace.ours:
+            headers[TRACE_RESPONSE] = self.trace.context.traceparent
+        if self.tell_allowances is not None:
+            headers.extend(self.tell_allowances(now))
         return headers
 
 

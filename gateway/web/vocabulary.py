@@ -4,10 +4,13 @@ from collections.abc import Callable, Sequence
 
 import attrs
 
+from gateway.admission.models import require_model
 from gateway.backends.tokenizing import Tokenizer, not_told
 from gateway.core.errors import NotSupported, UnsupportedParameter
 from gateway.core.messages import GenerateRequest
+from gateway.core.ticket import Caller
 from gateway.core.tokens import Spelling, Tokens
+from gateway.dialects.base import Said
 from gateway.pool.asking import Asker
 from gateway.pool.pool import Pool
 from gateway.pool.upstream import Upstream
@@ -88,8 +91,15 @@ class Vocabulary:
 
         return await self._asker.ask(model, question)
 
-    def check(self, ignored: Sequence[str]) -> None:
-        """Raises UnsupportedParameter: in strict mode, where any were ignored."""
+    def check(self, said: Said, caller: Caller) -> None:
+        """Whether the question may be asked.
+
+        Raises:
+            ModelNotAllowed: Not by this caller.
+            UnsupportedParameter: In strict mode, where parameters were ignored.
+        """
+        require_model(caller, said.request.model, self._pool.catalogue)
+        ignored = said.ignored
         if self._strict_params and ignored:
             raise UnsupportedParameter(
                 f"Not supported here: {', '.join(ignored)}. (The gateway runs with strict_params.)",

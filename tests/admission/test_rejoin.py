@@ -231,6 +231,16 @@ def test_the_oldest_that_has_ended_gives_way_first() -> None:
     assert rejoin.bytes == 3 * ANSWER_BYTES
 
 
+def test_less_room_makes_the_oldest_give_way_at_once() -> None:
+    rejoin = Rejoin(bytes_max=2 * ANSWER_BYTES)
+    ended(rejoin, digest(1))
+    newer = ended(rejoin, digest(2))
+    rejoin.resize(2 * ANSWER_BYTES - 1)
+    assert rejoin.find(digest(1), 1.0) is None
+    assert rejoin.find(digest(2), 1.0) is newer
+    assert rejoin.bytes == ANSWER_BYTES
+
+
 def test_what_runs_counts_too() -> None:
     rejoin = Rejoin(bytes_max=3 * ANSWER_BYTES)
     ended(rejoin, digest(0))

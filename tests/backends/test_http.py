@@ -582,3 +582,12 @@ async def test_no_message_tells_where_the_engine_is(http: HttpClient, engine: Fa
             await read(ask(http, engine))
         assert "127.0.0.1" not in caught.value.message
         assert "garbage" not in caught.value.message
+
+
+async def test_a_client_that_was_closed_says_why_it_asks_nobody(
+    http: HttpClient, engine: FakeEngine
+) -> None:
+    await http.close()
+    with pytest.raises(UpstreamDisconnected, match="stopping"):
+        await read(ask(http, engine))
+    assert engine.connections == 0

@@ -1,12 +1,15 @@
+import os
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from gateway import __version__
-from gateway.cli.main import main
+from gateway.cli.main import COMMANDS, main
 from gateway.config import load as load_module
 from gateway.config.environment import SHORT_NAMES
 from gateway.config.schema import Config
@@ -32,8 +35,9 @@ class Daemon:
         vars(module)["serve"] = self.serve
         monkeypatch.setitem(sys.modules, "gateway.daemon.run", module)
 
-    def serve(self, config: Config, config_path: Path | None) -> int:
+    def serve(self, config: Config, config_path: Path | None, reread: Callable[[], Config]) -> int:
         self.started.append((config, config_path))
+        assert reread() == config
         if isinstance(self.outcome, BaseException):
             raise self.outcome
         return self.outcome
@@ -170,7 +174,9 @@ def test_a_wrong_usage_is_told_as_such(
     with pytest.raises(SystemExit) as caught:
         main(argv)
     assert caught.value.code == 64
-    assert "usage: gateway" in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("gateway")
+    assert line.endswith("--help tells more)")
     assert daemon.started == []
 
 
@@ -197,3 +203,26 @@ def test_the_module_runs_as_a_command(tmp_path: Path) -> None:
     assert ended.stderr == (
         f'gateway: {path}: server.port = "x": must be a whole number, such as 8000.\n'
     )
+
+
+def test_every_command_is_told_in_the_manual_and_no_other() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    _, found, rest = readme.partition("| command | what it does |\n| --- | --- |\n")
+    assert found
+    told = re.findall(r"^\| `gateway (\w+)` \| ", rest.partition("\n\n")[0], re.MULTILINE)
+    assert sorted(told) == sorted(command.name for command in COMMANDS)
+
+
+@pytest.mark.slow
+def test_whoever_reads_our_output_may_stop_reading(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        f"{sys.executable} -m gateway config show | head -1",
+        shell=True,
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "GATEWAY_CONFIG": str(ROOT / "conf/gateway.toml")},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert (ended.stdout, ended.stderr) == ("[server]\n", "")

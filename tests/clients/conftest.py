@@ -49,6 +49,8 @@ def echo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
         GATEWAY__BACKEND__KIND="echo",
         MODEL_NAME="echo",
         GATEWAY__SCHEDULING__DEADLINES="false",
+        # What tries every wrong key there is would soon be told to wait.
+        GATEWAY__LIMITS__WRONG_KEYS_PER_MINUTE_MAX="1000000",
     ) as gateway:
         yield gateway
 

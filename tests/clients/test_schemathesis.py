@@ -46,6 +46,8 @@ def test_whatever_is_sent_the_answer_is_as_described(echo: GatewayProcess, tmp_p
             str(path),
             f"--url={echo.url}",
             f"--header=Authorization: Bearer {KEY}",
+            "--exclude-path=/gateway/events",  # It goes on for ever.
+            "--exclude-path=/gateway/models/unload",  # This engine can't, and 501 says so.
             "--checks=all",
             f"--exclude-checks={NOT_SAID_BY_A_SCHEMA}",
             f"--max-examples={EXAMPLES}",

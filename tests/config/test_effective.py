@@ -1,3 +1,5 @@
+from datetime import UTC, datetime
+
 import pytest
 
 from gateway.config.effective import (
@@ -8,14 +10,40 @@ from gateway.config.effective import (
     model_behind,
     untagged,
 )
-from gateway.config.schema import Auth, CallerSettings, Config, Generation, ModelSettings, Server
+from gateway.config.schema import (
+    Auth,
+    CallerSettings,
+    Config,
+    Generation,
+    ModelSettings,
+    Server,
+    StoredKey,
+)
+from gateway.core.api_key import ApiKey, digest_of
 from gateway.core.ticket import ANONYMOUS, Caller, Priority
 
 
 def test_the_single_key_is_named_default_among_the_others() -> None:
     config = Config(auth=Auth(api_key="one", keys={"alice": "two"}))
-    assert api_keys(config) == {"default": "one", "alice": "two"}
+    assert api_keys(config) == {
+        "default": ApiKey(digest=digest_of("one")),
+        "alice": ApiKey(digest=digest_of("two")),
+    }
     assert api_keys(Config()) == {}
+
+
+def test_who_has_a_stored_key_may_call_until_it_expires() -> None:
+    stored = {
+        "alice": StoredKey(digest=digest_of("one")),
+        "bob": StoredKey(digest=digest_of("two"), expires=datetime(2027, 1, 1, tzinfo=UTC)),
+    }
+    config = Config(stored_keys=stored, callers={"bob": CallerSettings(admin=True)})
+    assert api_keys(config) == {
+        "alice": ApiKey(digest=digest_of("one")),
+        "bob": ApiKey(digest=digest_of("two"), expires_at=1_798_761_600.0),
+    }
+    assert callers(config) == {"alice": Caller("alice"), "bob": Caller("bob", admin=True)}
+    assert bind_address(config)[0] == "0.0.0.0"
 
 
 def test_every_key_has_its_caller() -> None:

@@ -28,6 +28,7 @@ def test_what_the_schema_keeps_out_of_repr_is_a_secret() -> None:
         ("auth", "keys", NAME),
         ("backend", "api_key"),
         ("upstreams", NAME, "api_key"),
+        ("tracing", "headers", NAME),
     }
 
 

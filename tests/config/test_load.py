@@ -4,7 +4,8 @@ import pytest
 
 from gateway.config import load as load_module
 from gateway.config.environment import override
-from gateway.config.load import FILE_BYTES_MAX, KEY_FILE_BYTES_MAX, find, load
+from gateway.config.files import FILE_BYTES_MAX
+from gateway.config.load import KEY_FILE_BYTES_MAX, find, load
 from gateway.config.schema import Config
 from gateway.core.errors import ConfigError
 from tests.config.loading import Folder

@@ -16,12 +16,19 @@ from gateway.config.schema import (
     Config,
     ModelOptions,
     ModelSettings,
+    is_setting,
 )
 from gateway.config.structure import structure
 from tests.config.manual import docstrings
 
 CONF = Path(__file__).parents[2] / "conf" / "gateway.toml"
-EXAMPLES = {"auth.keys", "upstreams.gpu"}
+EXAMPLES = {"auth.keys", "upstreams.gpu", "logging.levels", "tracing.headers"}
+PICKED: dict[Key, str] = {
+    ("auth", "keys"): "alice",
+    ("logging", "levels"): "gateway.engine",
+    ("tracing", "headers"): "authorization",
+}
+"""Keys that hold names which the operator picks, and the one that the file shows."""
 OPTIONS = ("models", "chat", "options")
 NAMED: dict[Key, Any] = {
     ("callers", "alice"): CallerSettings,
@@ -34,7 +41,8 @@ NAMED: dict[Key, Any] = {
 def tables() -> "list[attrs.Attribute[Any]]":
     """The tables with keys of their own."""
     named = ("upstreams", *(table[0] for table in NAMED))
-    return [table for table in attrs.fields(Config) if table.name not in named]
+    settings = [field for field in attrs.fields(Config) if is_setting(field)]
+    return [table for table in settings if table.name not in named]
 
 
 def classes() -> dict[Key, Any]:
@@ -62,7 +70,7 @@ def entries() -> dict[Key, tuple[str, list[str]]]:
     for line in CONF.read_text().splitlines():
         if header := re.fullmatch(r"#?\[(.*)\]", line):
             table = header[1]
-            if table in ("auth.keys", ".".join(OPTIONS)):
+            if tuple(table.split(".")) in (*PICKED, OPTIONS):
                 found[tuple(table.split("."))] = ("", comment)
         elif setting := re.fullmatch(r"#?(\w+) = (.*)", line):
             if table not in EXAMPLES:
@@ -96,8 +104,8 @@ def test_every_key_has_its_line_and_its_variable_beside_it() -> None:
     for key, (_, comment) in entries().items():
         line = docstrings(classes()[key[:-1]])[key[-1]]
         variable = short.get(key) or long_name(key)
-        if key == ("auth", "keys"):
-            variable = long_name((*key, "alice"))
+        if key in PICKED:
+            variable = long_name((*key, PICKED[key]))
         if key == OPTIONS:
             variable = f"{long_name((*key, 'temperature'))}, and so on"
         assert comment == [line, f"${variable}"]
@@ -105,7 +113,7 @@ def test_every_key_has_its_line_and_its_variable_beside_it() -> None:
 
 def test_the_examples_are_right_once_uncommented(tmp_path: Path) -> None:
     path = tmp_path / "gateway.toml"
-    path.write_text(re.sub(r"^#(?=[\w\[])", "", CONF.read_text(), flags=re.MULTILINE))
+    path.write_text(re.sub(r'^#(?=[\w\["])', "", CONF.read_text(), flags=re.MULTILINE))
     config = load(path, {})
     assert list(config.auth.keys) == ["alice"]
     assert config.callers == {"alice": CallerSettings()}
@@ -114,6 +122,8 @@ def test_the_examples_are_right_once_uncommented(tmp_path: Path) -> None:
     assert None not in attrs.astuple(chat.options)
     assert config.backend.slots is not None
     assert config.upstreams["gpu"].kind == "openai"
+    assert config.logging.levels == {"gateway.engine": "debug"}
+    assert list(config.tracing.headers) == ["authorization"]
 
 
 @pytest.mark.parametrize("table", tables())

@@ -1,12 +1,16 @@
 import pytest
 
 from gateway.core.messages import (
+    EmbedRequest,
     Event,
     Finished,
     FinishReason,
+    GenerateRequest,
     ImagePart,
     Message,
+    Prompt,
     ReasoningDelta,
+    Request,
     Role,
     TextDelta,
     TextPart,
@@ -74,3 +78,16 @@ def test_a_message_has_its_text_and_its_images_apart() -> None:
     assert message.text == "a\nb"
     assert message.images == (image,)
     assert Message(Role.USER, "plain").images == ()
+
+
+@pytest.mark.parametrize(
+    ("request_", "operation"),
+    [
+        (GenerateRequest(model="m", messages=(Message(Role.USER, "hi"),)), "chat"),
+        (GenerateRequest(model="m", prompts=(Prompt("Once"),)), "text_completion"),
+        (GenerateRequest(model="m"), "load"),
+        (EmbedRequest(model="m", inputs=("hi",)), "embeddings"),
+    ],
+)
+def test_a_request_says_what_it_is_for(request_: Request, operation: str) -> None:
+    assert request_.operation == operation

@@ -1,5 +1,8 @@
 import gc
 import resource
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -46,3 +49,19 @@ def test_the_collector_still_runs_but_seldom() -> None:
 
 def test_asking_the_allocator_to_give_memory_back_fails_nowhere() -> None:
     process.give_memory_back()
+
+
+def test_who_is_aborted_tells_where_it_stood_and_nothing_that_it_held() -> None:
+    script = (
+        "import os; from gateway.daemon import process\n"
+        "def held(secret):\n"
+        "    os.abort()\n"
+        "process.tell_where_it_was_aborted()\n"
+        "held('canary')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == -signal.SIGABRT
+    assert "line 3 in held" in done.stderr
+    assert "canary" not in done.stderr

@@ -53,6 +53,15 @@ def test_the_gauges_show_the_same() -> None:
     assert not gauges(attrs.evolve(WELL, upstreams=(DOWN,)), None).model_loaded
 
 
+@pytest.mark.parametrize(
+    ("now", "ready", "draining"),
+    [(WELL, True, False), (attrs.evolve(WELL, draining=True), False, True)],
+)
+def test_the_gauges_say_what_ready_says(now: Statistics, ready: bool, draining: bool) -> None:
+    shown = gauges(now, None)
+    assert (shown.ready, shown.draining, shown.queue_max) == (ready, draining, 5)
+
+
 def test_the_gauges_show_what_waits_and_what_is_held() -> None:
     shown = gauges(
         attrs.evolve(
@@ -60,10 +69,11 @@ def test_the_gauges_show_what_waits_and_what_is_held() -> None:
             waiting_by_class={Priority.BATCH: 2},
             places=Places(held=1, returned=2, lost=3),
             kept_answers_bytes=4,
+            last_drain_cut_off=5,
         ),
         1.5,
     )
     assert shown.waiting == {Priority.BATCH: 2}
     assert shown.expected_wait_s == 1.5
     assert (shown.places_held, shown.places_returned, shown.places_lost) == (1, 2, 3)
-    assert shown.kept_answers_bytes == 4
+    assert (shown.kept_answers_bytes, shown.last_drain_cut_off) == (4, 5)

@@ -22,12 +22,15 @@ from gateway.backends.echo import MODEL as ECHO_MODEL
 from gateway.backends.echo import EchoBackend
 from gateway.config.schema import Backend, Config, Generation, Scheduling, Server
 from gateway.core.clock import LoopClock
+from gateway.core.errors import ConfigError
 from gateway.daemon.background import background
-from gateway.daemon.run import Life, Stop
+from gateway.daemon.life import Life
+from gateway.daemon.reload import Reloader
 from gateway.daemon.wiring import Daemon, wire
 from gateway.telemetry import logs as telemetry_logs
 from gateway.telemetry.exchange import Exchange
 from gateway.telemetry.logs import RequestLog
+from gateway.web.reload import Reloaded
 from gateway.web.server import GatewayRunner
 from tests.e2e import ollama
 from tests.e2e.ollama import ScriptedOllama
@@ -157,12 +160,12 @@ class Told(RequestLog):
     """The request log, and an ear at it."""
 
     def __init__(self, log: RequestLog) -> None:
-        self._log = log
+        vars(self).update(vars(log))
         self._heard = asyncio.Event()
         self.exchanges: list[Exchange] = []
 
     def exchanged(self, exchange: Exchange) -> None:
-        self._log.exchanged(exchange)
+        super().exchanged(exchange)
         self.exchanges.append(exchange)
         self._heard.set()
 
@@ -177,16 +180,24 @@ class Told(RequestLog):
 
 @attrs.define(eq=False, kw_only=True)
 class House:
-    """The gateway as it runs."""
+    """The gateway as it runs.
+
+    Attributes:
+        config: What is read at the next reload.
+        mistakes: Instead of that, if there are any.
+    """
 
     daemon: Daemon
     life: Life
+    reloader: Reloader
+    config: Config
     runner: GatewayRunner
     port: int
     session: aiohttp.ClientSession
     told: Told
     written: io.StringIO
     clients: list[Client] = attrs.field(factory=list)
+    mistakes: list[str] = attrs.field(factory=list)
 
     @property
     def url(self) -> str:
@@ -234,6 +245,17 @@ class House:
         assert answer.status == 200
         return answer.document
 
+    async def reload(self, **tables: Any) -> Reloaded:
+        """With these tables in the place of those that were read last."""
+        self.config = attrs.evolve(self.config, **tables)
+        return await self.reloader.reload()
+
+    def read(self) -> Config:
+        """As the files of a daemon are read."""
+        if self.mistakes:
+            raise ConfigError(self.mistakes)
+        return self.config
+
     async def connect(self, **options: Any) -> Client:
         """A raw connection."""
         client = Client(*await asyncio.open_connection("127.0.0.1", self.port, **options))
@@ -256,7 +278,10 @@ class House:
 
     async def metrics(self) -> dict[str, float]:
         """Each series of /metrics, labels as they are written, and its value."""
-        page = (await self.get("/metrics", self.key_if_any)).body.decode()
+        return await self.metrics_as(self.key_if_any)
+
+    async def metrics_as(self, headers: Mapping[str, str]) -> dict[str, float]:
+        page = (await self.get("/metrics", headers)).body.decode()
         return {
             name: float(value)
             for name, value in re.findall(r"^(\w+(?:\{.*\})?) (\S+)$", page, re.MULTILINE)
@@ -312,14 +337,20 @@ async def opened(
     logs = telemetry_logs.setup(config.logging.level, "json", written)
     logs.requests = told = Told(logs.requests)
     daemon = await wire(config, clock=LoopClock(), logs=logs)
-    life = Life(daemon, Stop())
+    life = Life(daemon, asyncio.Event())
     daemon.app.on_startup.append(life.begin_warm_up)
     daemon.app.on_shutdown.append(life.end_leftovers)
     daemon.app.on_cleanup.append(life.close_backends)
     runner = GatewayRunner(daemon.app, settings=daemon.connections, settle_s=0.0)
     found = asyncio.Event()
     daemon.pool.listeners.append(found.set)
-    loops = (daemon.worker.run(), daemon.health.run(), life.warm_up())
+    house: House
+    reloader = Reloader(
+        daemon,
+        reread=lambda: house.read(),  # noqa: PLW0108 - it comes later
+        change_connections=runner.change,
+    )
+    loops = (daemon.worker.run(), daemon.health.run(), daemon.engines.run(), life.warm_up())
     async with background(*loops):
         try:
             await runner.setup()
@@ -336,6 +367,8 @@ async def opened(
                 house = House(
                     daemon=daemon,
                     life=life,
+                    reloader=reloader,
+                    config=config,
                     runner=runner,
                     port=runner.addresses[0][1],
                     session=session,

@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -105,7 +105,7 @@ def environment(url: str, **variables: str) -> Mapping[str, str]:
 
 @asynccontextmanager
 async def spawned(
-    directory: Path, *command: str, environ: Mapping[str, str]
+    directory: Path, *command: str, environ: Mapping[str, str], pass_fds: Sequence[int] = ()
 ) -> AsyncIterator[Process]:
     """A process that has just begun; killed at the end if it still runs."""
     child = await asyncio.create_subprocess_exec(
@@ -116,6 +116,7 @@ async def spawned(
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
         limit=1 << 20,
+        pass_fds=pass_fds,
     )
     process = Process(child)
     try:

@@ -12,9 +12,9 @@ from typing import Final
 import pytest
 
 from gateway.daemon.run import SAME_SIGNAL_S
-from tests.backends.fake_engine import Pause, chunk, head
+from tests.backends.fake_engine import END, Pause, chunk, head
 from tests.e2e.house import http_chat, say, short
-from tests.e2e.ollama import HELLO, ScriptedOllama, line
+from tests.e2e.ollama import HELLO, ScriptedOllama, done, line
 from tests.e2e.process import PATIENCE_S, Process, environment, serving, spawned
 from tests.web.raw import Client
 
@@ -22,6 +22,9 @@ pytestmark = pytest.mark.slow
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 PARTLY: Final = head() + chunk(line("hel"))
+
+ALICE: Final = "sk-alice-0123456789"
+BOB: Final = "sk-bob-0123456789ab"
 
 
 async def found(process: Process) -> None:
@@ -261,3 +264,59 @@ async def test_it_starts_without_its_engine_and_serves_as_soon_as_that_is_there(
         assert (await process.ask(http_chat(say("hi")))).status == 200
         process.child.terminate()
         assert await process.exit_code() == 0
+
+
+# --- A reload (A8, D5) ----------------------------------------------------------------
+
+
+async def test_sighup_applies_what_stands_in_the_files_and_drops_nobody(
+    engine: ScriptedOllama, tmp_path: Path
+) -> None:
+    path = tmp_path / "gateway.toml"
+    path.write_text(f'auth.keys.alice = "{ALICE}"')
+    folder = tmp_path / "conf.d"
+    folder.mkdir()
+    hold = Pause()
+    engine.play(PARTLY, hold, chunk(line("lo")) + chunk(done()) + END)
+    async with serving(tmp_path, engine.url, GATEWAY_CONFIG=str(path)) as process:
+        await found(process)
+        running = await process.send(
+            http_chat(say("x", stream=True), f"Authorization: Bearer {ALICE}", "Connection: close")
+        )
+        await hold.reached.wait()
+        (folder / "10-keys.toml").write_text(f'auth.keys.bob = "{BOB}"')
+        path.write_text("")
+        process.child.send_signal(signal.SIGHUP)
+        assert (await process.says("read again"))["event"] == "config_reloaded"
+        assert (await process.ask(asks_for_models(ALICE))).status == 401
+        assert (await process.ask(asks_for_models(BOB))).status == 200
+
+        (folder / "20-broken.toml").write_text("[queue\n")
+        process.child.send_signal(signal.SIGHUP)
+        refused = await process.line(lambda line: line["event"] == "config_reload_failed")
+        assert f"{folder}/20-broken.toml: line 1, column 7: not valid TOML" in refused["message"]
+        assert (await process.ask(asks_for_models(BOB))).status == 200
+        hold.go.set()
+        assert b'"lo"' in await running.rest()
+        process.child.send_signal(signal.SIGTERM)
+        assert await process.exit_code() == 0
+
+
+def asks_for_models(key: str) -> bytes:
+    head = ("GET /v1/models HTTP/1.1", "Host: localhost", f"Authorization: Bearer {key}")
+    return "".join(f"{line}\r\n" for line in (*head, "")).encode()
+
+
+async def test_options_and_variables_win_at_a_reload_as_they_did_at_the_start(
+    engine: ScriptedOllama, tmp_path: Path
+) -> None:
+    path = tmp_path / "gateway.toml"
+    path.write_text("")
+    command = (sys.executable, "-m", "gateway", "serve", "--config", str(path), "--port", "0")
+    environ = environment(engine.url, MAX_QUEUE_SIZE="5", PORT="1")
+    async with spawned(tmp_path, *command, environ=environ) as process:
+        await process.listening()
+        path.write_text("[server]\nport = 2\n[queue]\nmax_queue_size = 6\nbatch_max_size = 3")
+        process.child.send_signal(signal.SIGHUP)
+        await process.says("applied: 1, waiting for a restart: 0")
+        await process.says("queue.batch_max_size: 8 -> 3")

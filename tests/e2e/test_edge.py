@@ -52,7 +52,8 @@ WRONG: Final[dict[str, list[str]]] = {
 
 
 async def test_every_wrong_key_gets_the_same_answer() -> None:
-    async with opened(**LOCKED) as house:
+    patient = Limits(wrong_keys_per_minute_max=len(WRONG))
+    async with opened(**LOCKED, limits=patient) as house:
         bodies = set()
         for name, headers in WRONG.items():
             client = await house.send(get("/v1/models", *headers))
@@ -272,11 +273,13 @@ async def test_a_wrong_base_url_is_told_what_is_right(path: str, url: str) -> No
 
 async def test_a_longer_answer_than_there_may_be_is_cut_and_says_so() -> None:
     async with opened() as house:
-        replies = [
-            await house.chat(say("hi", **more))
-            for more in ({"max_tokens": 10**6}, {"max_tokens": -1}, {"max_tokens": 5}, {})
-        ]
-    told = [reply.headers.get("x-gateway-max-tokens") for reply in replies]
+        longer = await house.chat(say("hi", max_tokens=10**6))
+        unlimited = await house.chat(say("hi", max_tokens=-1))
+        usual = await house.chat(say("hi", max_tokens=5))
+        silent = await house.chat(say("hi"))
+    told = [
+        reply.headers.get("x-gateway-max-tokens") for reply in (longer, unlimited, usual, silent)
+    ]
     assert told == ["8192", "8192", None, None]
 
 

@@ -188,7 +188,7 @@ async def test_whether_anybody_is_there_is_told_to_everybody(method: str) -> Non
         answer = await house.ask(method, "/")
         assert answer.status == 200
         assert answer.headers["Content-Type"].startswith("text/plain")
-        assert answer.body == (b"The gateway is running.\n" if method == "GET" else b"")
+        assert answer.body == (b"Ollama is running" if method == "GET" else b"")
         for path in ("/api/tags", "/api/ps", "/api/version"):
             assert (await house.get(path)).status == 401
             assert (await house.get(path, WITH_KEY)).status == 200

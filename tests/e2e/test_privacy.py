@@ -1,8 +1,11 @@
 """What callers say and who they are stays between them and the engine (L1-L5)."""
 
 import json
+import os
 import random
+import stat
 import string
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -10,8 +13,9 @@ import pytest
 from gateway.config.schema import Auth, Logging
 from gateway.dialects import openai_models
 from tests.backends.fake_engine import RESET, chunk, head
-from tests.e2e.house import CHAT, KEY, WITH_KEY, Answer, House, http_post, opened, say
+from tests.e2e.house import CHAT, KEY, WITH_KEY, Answer, House, http_chat, http_post, opened, say
 from tests.e2e.ollama import ScriptedOllama, answer, done, error, line
+from tests.e2e.process import serving
 
 CANARY: Final = "c4n4ry"
 
@@ -151,3 +155,28 @@ async def test_a_mistake_of_ours_is_500_and_one_traceback(monkeypatch: pytest.Mo
     assert CANARY not in json.dumps(lines)
     (request,) = [line for line in lines if line["event"] == "request"]
     assert (request["request_id"], request["status"]) == ("trace-me", 500)
+
+
+@pytest.mark.slow
+async def test_what_is_kept_is_its_owners_alone_and_has_nothing_that_was_said(
+    engine: ScriptedOllama, tmp_path: Path
+) -> None:
+    state = tmp_path / "state"
+    before = os.umask(0o022)
+    try:
+        settings = {"API_KEY": KEY, "GATEWAY__SERVER__STATE_DIRECTORY": str(state)}
+        async with serving(tmp_path, engine.url, **settings) as process:
+            await process.says("upstream default is up")
+            key_line = f"Authorization: Bearer {KEY}"
+            assert (await process.ask(http_chat(say(CANARY), key_line))).status == 200
+            process.child.terminate()
+            assert await process.exit_code() == 0
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(state.stat().st_mode) == 0o700
+    kept = [path for path in state.rglob("*") if path.is_file()]
+    assert kept
+    for path in kept:
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+        assert CANARY.encode() not in path.read_bytes(), path
+        assert KEY.encode() not in path.read_bytes(), path

@@ -120,3 +120,24 @@ async def test_two_looks_at_once_are_no_contradiction(alive: UpstreamUnreachable
     ward.engine.alive = alive
     await asyncio.gather(*(ward.monitor.check(ward.upstream) for _ in range(2)))
     assert ward.is_up() == (alive is None)
+
+
+async def test_one_that_joins_is_watched_and_one_that_is_gone_is_asked_no_more() -> None:
+    ward = Ward()
+    watching = asyncio.create_task(ward.monitor.run())
+    await ward.clock.advance(1.0)
+    engine = ScriptedEngine()
+    newcomer = upstream("new", engine=engine, up=False)
+    ward.pool.change([newcomer], ward.pool.catalogue)
+    await ward.clock.advance(0.0)
+    seen = [newcomer.up]
+    ward.engine.alive = engine.alive = DOWN
+    await ward.clock.advance(30.0)
+    seen.append(newcomer.up)
+    assert ward.is_up(), "nobody has asked it"
+    engine.alive = None
+    await ward.clock.advance(2.0)
+    seen.append(newcomer.up)
+    assert seen == [True, False, True]
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)

@@ -216,3 +216,20 @@ async def test_closing_before_a_load_has_begun_leaves_nobody_waiting(ward: Ward)
     with pytest.raises(UpstreamDisconnected):
         await waiter
     assert ward.engine.loads == []
+
+
+async def test_one_that_takes_the_place_of_another_has_loads_of_its_own(ward: Ward) -> None:
+    gate = ward.gate()
+    old = ward.waiter()
+    await settle()
+    engine = ScriptedEngine(models=["a"])
+    engine.resident = set()
+    successor = upstream("one", engine=engine)
+    assert ward.loads.loading(ward.one) == "a"
+    assert ward.loads.loading(successor) is None
+    await ward.waiter(upstream=successor)
+    assert engine.loads == ["a"]
+    assert not old.done()
+    gate.set()
+    await old
+    assert ward.engine.loads == ["a"]

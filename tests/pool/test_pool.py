@@ -77,3 +77,13 @@ def test_models_are_listed_once_in_the_order_of_the_upstreams() -> None:
         upstream("y", engine=ScriptedEngine(models=["a", "c"])),
     )
     assert [info.id for info in pool.models()] == ["b", "a", "c"]
+
+
+async def test_other_upstreams_and_names_hold_at_once_and_listeners_hear_of_it() -> None:
+    pool = pool_of(upstream("old"))
+    heard: list[list[str]] = []
+    pool.listeners.append(lambda: heard.append([one.name for one in pool.serving("m")]))
+    meant = Catalogue({"alias": ModelSettings(target="m")})
+    pool.change([upstream("new")], meant)
+    assert heard == [["new"]]
+    assert pool.catalogue is meant

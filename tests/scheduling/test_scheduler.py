@@ -767,3 +767,60 @@ def test_what_makes_a_prompt_long_makes_its_estimate_long() -> None:
     tool = Tool("f", description="y" * 400)
     assert tokens(attrs.evolve(chat, tools=(tool,))) > tokens(chat) + 90
     assert tokens(GenerateRequest(model="m", prompts=(Prompt("x" * 400),))) == tokens(chat)
+
+
+# --- A reload -----------------------------------------------------------------------
+
+
+def test_one_that_takes_the_place_of_another_holds_nothing_of_it() -> None:
+    old, new = offering("one", "m", slots=2), offering("one", "m", slots=2)
+    stage = Stage(old)
+    long = asks(10, "word " * 200)
+    running = stage.runs(long)
+    assert stage.scheduler.cached_chars(old, running) > 0
+    stage.pool.change([new], stage.pool.catalogue)
+    assert stage.scheduler.cached_chars(new, running) == 0
+    other = stage.runs(long)
+    assert stage.holds[other] is new
+    stage.end(running)
+    stage.end(other)
+    assert (old.in_flight, new.in_flight) == (0, 0)
+
+
+def test_what_runs_where_an_upstream_was_is_not_work_before_those_who_wait() -> None:
+    old, new = offering("one", "m"), offering("one", "m")
+    stage = Stage(old)
+    running = stage.runs()
+    assert stage.outlook(stage.ticket()).start_s > 0.0
+    stage.pool.change([new], stage.pool.catalogue)
+    assert stage.outlook(stage.ticket()).start_s == 0.0
+    stage.end(running)
+
+
+def test_of_an_upstream_that_is_gone_and_idle_nothing_is_kept() -> None:
+    old, new = offering("one", "m"), offering("one", "m")
+    stage = Stage(old)
+    running = stage.runs()
+    engines = stage.scheduler._state.engines
+    stage.pool.change([new], stage.pool.catalogue)
+    assert old in engines, "something runs there"
+    stage.end(running)
+    stage.pool.changed()
+    assert old not in engines
+
+
+def test_other_rules_hold_for_those_who_wait_already() -> None:
+    stage = Stage(offering("one", "m"), settings=DEADLINES_ALONE)
+    stage.runs()
+    batch, urgent = (stage.waits(priority=each) for each in (Priority.BATCH, Priority.INTERACTIVE))
+    assert stage.choose() is batch
+    stage.scheduler.change(DEFAULTS, max_tokens=100, newcomers=False)
+    assert stage.choose() is urgent
+
+
+def test_another_longest_answer_is_counted_with_at_once() -> None:
+    stage = Stage(offering("one", "m"))
+    unbounded = attrs.evolve(asks(), max_tokens=None)
+    assert stage.ticket(unbounded).cost.decode_s == 100.0
+    stage.scheduler.change(DEADLINES_ALONE, max_tokens=7, newcomers=False)
+    assert stage.ticket(unbounded).cost.decode_s == 7.0

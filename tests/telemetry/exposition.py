@@ -103,12 +103,15 @@ def _names(family: str, kind: str) -> tuple[str, ...]:
 
 
 def _check_histogram(family: str, series: Mapping[tuple[str, Labels], float]) -> None:
-    buckets = [
-        (float(dict(labels)["le"]), count)
-        for (name, labels), count in series.items()
-        if name == f"{family}_bucket"
-    ]
-    counts = [count for _, count in buckets]
-    assert buckets == sorted(buckets), f"{family}: buckets out of order"
-    assert counts == sorted(counts), f"{family}: counts fall"
-    assert buckets[-1] == (math.inf, series[f"{family}_count", ()]), f"{family}: no +Inf"
+    histograms: dict[Labels, list[tuple[float, float]]] = {}
+    for (name, labels), count in series.items():
+        if name == f"{family}_bucket":
+            others = tuple(label for label in labels if label[0] != "le")
+            histograms.setdefault(others, []).append((float(dict(labels)["le"]), count))
+    for labels, buckets in histograms.items():
+        counts = [count for _, count in buckets]
+        assert buckets == sorted(buckets), f"{family}: buckets out of order"
+        assert counts == sorted(counts), f"{family}: counts fall"
+        whole = (math.inf, series.get((f"{family}_count", labels)))
+        assert buckets[-1] == whole, f"{family}: no +Inf"
+        assert (f"{family}_sum", labels) in series, f"{family}: no sum"

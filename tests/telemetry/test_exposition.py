@@ -29,6 +29,8 @@ def test_it_reads_labels_and_their_escapes() -> None:
         b"# HELP a_total A\\b.\n# TYPE a_total counter\na_total 1\n",
         b"# HELP a A.\n# TYPE a counter\na 1\n",
         b'# HELP h H.\n# TYPE h histogram\nh_bucket{le="1"} 2\nh_bucket{le="+Inf"} 1\nh_count 1\n',
+        b'# HELP h H.\n# TYPE h histogram\nh_bucket{le="+Inf"} 1\nh_count 1\n',
+        b'# HELP h H.\n# TYPE h histogram\nh_bucket{a="b",le="+Inf"} 1\nh_count 1\nh_sum 1\n',
         b'# HELP h H.\n# TYPE h histogram\nh_bucket{le="+Inf"} 1\nh_count 2\n',
     ],
 )

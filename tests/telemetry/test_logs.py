@@ -12,7 +12,8 @@ from typing import Any, Literal, TextIO
 
 import pytest
 
-from gateway.telemetry.logs import LineHandler, Logs, setup
+from gateway.config.schema import Logging
+from gateway.telemetry.logs import LineHandler, Logs, is_journal, setup
 from tests.telemetry.records import exchange, record
 
 Level = Literal["debug", "info", "warning", "error"]
@@ -131,6 +132,119 @@ def test_strangers_are_heard_from_warnings_on_and_in_short(paper: Paper) -> None
     (line,) = paper.lines
     assert line["logger"] == "aiohttp.server"
     assert len(line["message"]) <= 500
+
+
+def test_a_logger_has_the_level_that_it_is_given(paper: Paper) -> None:
+    logs = paper.start("warning")
+    logs.apply(
+        Logging(
+            level="warning",
+            levels={
+                "gateway.engine": "debug",
+                "aiohttp": "info",
+                "asyncio": "error",
+                "gateway.request": "info",
+            },
+        )
+    )
+    logging.getLogger("gateway.engine").debug("engine_asked")
+    logging.getLogger("gateway.web").info("web_asked")
+    logging.getLogger("aiohttp.server").info("one of aiohttp's")
+    logging.getLogger("asyncio").warning("not this")
+    logs.requests.exchanged(exchange())
+    assert [line["logger"] for line in paper.lines] == [
+        *("gateway.engine", "aiohttp.server", "gateway.request")
+    ]
+
+
+def test_levels_hold_until_others_are_asked_for(paper: Paper) -> None:
+    logs = paper.start("info")
+    engine = logging.getLogger("gateway.engine")
+    before = engine.level
+    logs.apply(Logging(level="debug", levels={"gateway.engine": "error"}))
+    assert (engine.level, log.isEnabledFor(logging.DEBUG)) == (logging.ERROR, True)
+    logs.apply(Logging(level="error"))
+    assert (engine.level, log.isEnabledFor(logging.WARNING)) == (before, False)
+    logs.requests.exchanged(exchange(status=502))
+    assert paper.lines == []
+
+
+def test_of_what_went_well_a_sample_is_told_and_of_the_rest_all(paper: Paper) -> None:
+    logs = paper.start()
+    logs.apply(Logging(sample=0.1))
+    told: dict[str, dict[str, Any]] = {
+        "good": {},
+        "refused": {"status": 503, "record": record(outcome="refused", status=503)},
+        "wrong": {"status": 404, "record": None},
+        "broken": {"record": record(outcome="failed", status=502)},
+        "gone": {"status": 499, "record": record(outcome="cancelled", status=499)},
+    }
+    for name, facts in told.items():
+        for number in range(500):
+            logs.requests.exchanged(exchange(request_id=f"{name}-{number:08x}", **facts))
+    ids = [line["request_id"].partition("-")[0] for line in paper.lines]
+    counts = {name: ids.count(name) for name in told}
+    assert 30 <= counts.pop("good") <= 70
+    assert set(counts.values()) == {500}
+
+
+def test_the_same_requests_are_sampled_everywhere(paper: Paper) -> None:
+    logs = paper.start()
+    told: list[set[str]] = []
+    for sample in (0.2, 0.2, 0.5):
+        logs.apply(Logging(sample=sample))
+        before = len(paper.lines)
+        for number in range(300):
+            logs.requests.exchanged(exchange(request_id=f"5f0c1d2e3a4b{number:08x}"))
+        told.append({line["request_id"] for line in paper.lines[before:]})
+    assert told[0] == told[1]
+    assert told[0] < told[2]
+
+
+def test_a_sample_of_nothing_and_of_all() -> None:
+    stream = io.StringIO()
+    logs = setup("info", "json", stream)
+    for sample in (0.0, 1.0):
+        logs.apply(Logging(sample=sample))
+        logs.requests.exchanged(exchange(request_id=f"sample-{sample}"))
+    logs.close()
+    (line,) = stream.getvalue().splitlines()
+    assert json.loads(line)["request_id"] == "sample-1.0"
+
+
+def test_a_journal_is_told_how_grave_each_line_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paper = Paper(tmp_path / "journal")
+    stat = os.fstat(paper.file.fileno())
+    monkeypatch.setenv("JOURNAL_STREAM", f"{stat.st_dev}:{stat.st_ino}")
+    logs = paper.start("debug", "text")
+    log.debug("looked")
+    logs.requests.exchanged(exchange())
+    log.warning("slow")
+    try:
+        raise RuntimeError("broken promise")
+    except RuntimeError:
+        log.exception("internal_error")
+    text = paper.text
+    logs.close()
+    paper.file.close()
+    assert [line[:3] for line in text[:4]] == ["<7>", "<6>", "<4>", "<3>"]
+    # Of a traceback each line stands for itself.
+    assert len(text) > 5
+    assert all(line.startswith("<3>") for line in text[3:])
+
+
+def test_only_the_journal_itself_is_one(paper: Paper) -> None:
+    stat = os.fstat(paper.file.fileno())
+    here = f"{stat.st_dev}:{stat.st_ino}"
+    assert is_journal(paper.file.fileno(), {"JOURNAL_STREAM": here})
+    for inherited in ("", "x", f"{stat.st_dev}", f"{stat.st_dev}:{stat.st_ino + 1}"):
+        assert not is_journal(paper.file.fileno(), {"JOURNAL_STREAM": inherited})
+    assert not is_journal(paper.file.fileno(), {})
+    paper.start()
+    log.info("plain")
+    assert paper.text[0].startswith("{")
 
 
 def test_warnings_of_python_are_lines_too(paper: Paper) -> None:

@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any, Final, get_args
 
 import pytest
@@ -6,14 +7,10 @@ from hypothesis import strategies as st
 
 from gateway.core.messages import Timings, Usage
 from gateway.core.ticket import Outcome, Priority
-from gateway.telemetry.metrics import (
-    CONTENT_TYPE,
-    MODELS_MAX,
-    SERIES_MAX,
-    Gauges,
-    Metrics,
-    UpstreamGauges,
-)
+from gateway.telemetry.families.labels import MODELS_MAX
+from gateway.telemetry.families.registry import CONTENT_TYPE
+from gateway.telemetry.families.state import Gauges, UpstreamGauges
+from gateway.telemetry.metrics import GEN_AI_SERIES_MAX, SERIES_MAX, Metrics
 from tests.telemetry import promtool
 from tests.telemetry.exposition import Page, read
 from tests.telemetry.records import exchange, record
@@ -43,6 +40,8 @@ OWN: Final = {
     "gateway_write_stalls_total": ("counter", ()),
     "gateway_build_info": ("gauge", ("version",)),
     "gateway_log_lines_dropped_total": ("counter", ()),
+    "gateway_traces_sent_total": ("counter", ()),
+    "gateway_traces_dropped_total": ("counter", ()),
     "gateway_series_refused_total": ("counter", ()),
     "gateway_slots": ("gauge", ("upstream",)),
     "gateway_slots_busy": ("gauge", ("upstream",)),
@@ -51,6 +50,15 @@ OWN: Final = {
     "gateway_requests_completed_total": ("counter", ()),
     "gateway_requests_failed_total": ("counter", ()),
     "gateway_requests_cancelled_total": ("counter", ()),
+    "gateway_promises_broken_total": ("counter", ()),
+    "gateway_request_queue_max": ("gauge", ()),
+    "gateway_ready": ("gauge", ()),
+    "gateway_draining": ("gauge", ()),
+    "gateway_last_drain_cut_off_requests": ("gauge", ()),
+    "gateway_models_loaded": ("gauge", ("upstream",)),
+    "gateway_models_loaded_bytes": ("gauge", ("upstream",)),
+    "gateway_state_free_bytes": ("gauge", ()),
+    "gateway_state_size_bytes": ("gauge", ()),
     "gateway_requests_waiting": ("gauge", ("priority",)),
     "gateway_expected_wait_seconds": ("gauge", ()),
     "gateway_wait_estimate_ratio": ("histogram", ()),
@@ -66,17 +74,38 @@ OWN: Final = {
     "gateway_places_held": ("gauge", ()),
     "gateway_places_returned_total": ("counter", ()),
     "gateway_places_lost_total": ("counter", ()),
+    "gateway_caller_requests_total": ("counter", ("caller", "outcome")),
+    "gateway_caller_tokens_total": ("counter", ("caller", "kind")),
+    "gateway_caller_slot_seconds_total": ("counter", ("caller",)),
+    "gateway_storage_errors_total": ("counter", ()),
+    "gateway_config_reloads_total": ("counter", ("result",)),
+    "gateway_config_last_reload_successful": ("gauge", ()),
+    "gateway_config_last_reload_success_timestamp_seconds": ("gauge", ()),
+    "gateway_loop_lag_seconds": ("histogram", ()),
     "process_resident_memory_bytes": ("gauge", ()),
     "process_cpu_seconds_total": ("counter", ()),
     "process_open_fds": ("gauge", ()),
+    "process_max_fds": ("gauge", ()),
     "process_start_time_seconds": ("gauge", ()),
 }
 
-OLLAMA: Final = UpstreamGauges(name="ollama", slots=4, busy=3, up=True)
+GEN_AI: Final = {
+    "gen_ai_server_request_duration_seconds": ("histogram", ("error_type",)),
+    "gen_ai_server_time_to_first_token_seconds": ("histogram", ()),
+    "gen_ai_server_time_per_output_token_seconds": ("histogram", ()),
+    "gen_ai_client_token_usage": ("histogram", ("gen_ai_token_type",)),
+}
+"""OpenTelemetry's; the labels are those besides model and operation."""
+
+ALL: Final = {**INHERITED, **OWN, **GEN_AI}
+
+OLLAMA: Final = UpstreamGauges(
+    name="ollama", slots=4, busy=3, up=True, models_loaded=2, models_loaded_bytes=3000
+)
 
 
 def started() -> Metrics:
-    metrics = Metrics("1.2.3", routes=ROUTES)
+    metrics = Metrics("1.2.3", routes=ROUTES, state_directory=".")
     metrics.set_models(["llama3.2"])
     return metrics
 
@@ -86,11 +115,12 @@ def scraped(metrics: Metrics, **gauges: Any) -> Page:
 
 
 def test_every_metric_has_its_name_type_and_labels() -> None:
-    page = scraped(started(), upstreams=[OLLAMA], expected_wait_s=0.0)
-    assert page.types == {name: kind for name, (kind, _) in {**INHERITED, **OWN}.items()}
-    for name, (kind, labels) in {**INHERITED, **OWN}.items():
-        if kind != "histogram":
-            assert page.labels(name) == {labels}, name
+    page = scraped(started(), upstreams=[OLLAMA], expected_wait_s=0.0, last_drain_cut_off=0)
+    assert page.types == {name: kind for name, (kind, _) in ALL.items()}
+    for name, (kind, labels) in ALL.items():
+        if name in GEN_AI:
+            labels = tuple(sorted((*labels, "gen_ai_operation_name", "gen_ai_request_model")))
+        assert page.labels(f"{name}_count" if kind == "histogram" else name) == {labels}, name
 
 
 def test_prometheus_finds_no_fault_before_or_after_traffic() -> None:
@@ -182,6 +212,23 @@ def test_a_failed_request_keeps_its_tokens() -> None:
     assert page.value("gateway_rejected_total", reason="other") == 0
 
 
+@pytest.mark.parametrize(
+    ("ending", "broken"),
+    [
+        ({"outcome": "failed", "status": 504, "reason": "timeout"}, 1),
+        ({"outcome": "failed", "status": 502, "reason": "backend_error"}, 0),
+        ({"outcome": "refused", "status": 504, "reason": "timeout"}, 0),
+        ({"outcome": "completed", "truncated": True}, 0),
+    ],
+)
+def test_a_promise_is_broken_if_what_was_accepted_was_not_answered_in_time(
+    ending: dict[str, Any], broken: int
+) -> None:
+    metrics = started()
+    metrics.told(record(**ending))
+    assert scraped(metrics).value("gateway_promises_broken_total") == broken
+
+
 @pytest.mark.parametrize("phase", ["queued", "waiting", "streaming"])
 def test_a_caller_who_leaves_is_counted_by_phase(phase: str) -> None:
     metrics = started()
@@ -265,14 +312,17 @@ def test_a_retry_that_got_an_earlier_answer_counts_nothing_twice() -> None:
         for (name, labels), value in page.series.items()
         if value != before.series[name, labels]
     }
-    assert {name for name in changed if not name.startswith(("process_", "request_latency_"))} == {
+    expected = ("process_", "gateway_state_", "request_latency_", "gen_ai_server_request_")
+    assert {name for name in changed if not name.startswith(expected)} == {
         "gateway_rejoined_total",
         "gateway_requests_accepted_total",
         "gateway_requests_completed_total",
         "requests_total",
-        "time_to_first_token_seconds_bucket",
-        "time_to_first_token_seconds_count",
-        "time_to_first_token_seconds_sum",
+        *(
+            f"{name}time_to_first_token_seconds_{part}"
+            for name in ("", "gen_ai_server_")
+            for part in ("bucket", "count", "sum")
+        ),
     }
 
 
@@ -387,18 +437,29 @@ def test_gauges_show_the_moment_of_the_scrape_alone() -> None:
     page = scraped(
         metrics,
         queue_depth=7,
+        queue_max=50,
+        ready=True,
+        draining=True,
         active_requests=9,
         model_loaded=True,
         upstreams=[OLLAMA],
         log_lines_dropped=5,
+        traces_sent=7,
+        traces_dropped=6,
         waiting={Priority.BATCH: 5, Priority.NORMAL: 2},
         expected_wait_s=12.5,
         places_held=4,
         places_returned=3,
         places_lost=2,
         kept_answers_bytes=1000,
+        last_drain_cut_off=6,
     )
+    assert page.value("gateway_last_drain_cut_off_requests") == 6
     assert page.value("request_queue_depth") == 7
+    assert page.value("gateway_request_queue_max") == 50
+    assert page.value("gateway_ready") == page.value("gateway_draining") == 1
+    assert page.value("gateway_models_loaded", upstream="ollama") == 2
+    assert page.value("gateway_models_loaded_bytes", upstream="ollama") == 3000
     assert page.value("gateway_requests_waiting", priority="batch") == 5
     assert page.value("gateway_requests_waiting", priority="normal") == 2
     assert page.value("gateway_requests_waiting", priority="interactive") == 0
@@ -413,11 +474,25 @@ def test_gauges_show_the_moment_of_the_scrape_alone() -> None:
     assert page.value("gateway_slots_busy", upstream="ollama") == 3
     assert page.value("gateway_upstream_up", upstream="ollama") == 1
     assert page.value("gateway_log_lines_dropped_total") == 5
+    assert page.value("gateway_traces_sent_total") == 7
+    assert page.value("gateway_traces_dropped_total") == 6
     later = scraped(metrics, upstreams=[UpstreamGauges(name="gpu", slots=1, busy=0, up=False)])
     assert later.value("request_queue_depth") == 0
     assert later.value("gateway_requests_waiting", priority="batch") == 0
     assert later.labels("gateway_expected_wait_seconds") == set()
+    assert later.labels("gateway_last_drain_cut_off_requests") == set()
     assert later.values("upstream") == {"gpu"}
+
+
+def test_the_disk_of_the_state_is_watched_if_there_is_one(tmp_path: Path) -> None:
+    there = scraped(Metrics("1", state_directory=str(tmp_path)))
+    free = there.value("gateway_state_free_bytes")
+    assert 0 <= free <= there.value("gateway_state_size_bytes")
+    for nowhere in ("", str(tmp_path / "missing")):
+        assert (
+            scraped(Metrics("1", state_directory=nowhere)).labels("gateway_state_free_bytes")
+            == set()
+        )
 
 
 def test_the_version_is_a_label() -> None:
@@ -533,11 +608,16 @@ def tell_all(metrics: Metrics, odd: list[tuple[Any, Any]]) -> None:
 @settings(max_examples=100, deadline=None)
 def test_nothing_a_caller_sends_reaches_the_page(odd: list[tuple[Any, Any]]) -> None:
     metrics = started()
-    before = len(scraped(metrics).series)
+    before = counted(scraped(metrics))
     tell_all(metrics, odd)
     page = metrics.render(Gauges())
     assert MARK.encode() not in page
-    assert len(read(page).series) <= before + 60
+    assert counted(read(page)) <= before + 60
+
+
+def counted(page: Page) -> int:
+    """Its series; a histogram is one."""
+    return sum(not name.endswith(("_bucket", "_sum")) for name, _ in page.series)
 
 
 @pytest.mark.slow
@@ -579,7 +659,18 @@ def test_series_have_a_hard_bound_and_its_refusals_are_counted() -> None:
         for status in (200, 400, 401, 404):
             metrics.exchanged(exchange(route=route, method="GET", status=status))
     page = scraped(metrics, upstreams=[upstream(str(number)) for number in range(100)])
-    assert len(page.series) <= SERIES_MAX
+    assert len(page.series) <= SERIES_MAX + GEN_AI_SERIES_MAX
     assert page.value("gateway_series_refused_total") > 0
     told = [v for (name, _), v in page.series.items() if name == "gateway_requests_total"]
     assert sum(told) == 2000
+
+
+def test_how_late_the_event_loop_was_is_a_histogram() -> None:
+    metrics = Metrics("1")
+    for seconds in (0.0, 0.0004, 0.3, 2.0):
+        metrics.loop_lagged(seconds)
+    page = scraped(metrics)
+    assert page.value("gateway_loop_lag_seconds_bucket", le="0.001") == 2
+    assert page.value("gateway_loop_lag_seconds_bucket", le="1.0") == 3
+    assert page.value("gateway_loop_lag_seconds_count") == 4
+    assert page.value("gateway_loop_lag_seconds_sum") == pytest.approx(2.3004)

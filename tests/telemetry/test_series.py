@@ -2,7 +2,14 @@ import pytest
 from aioprometheus.collectors import Counter, Histogram, Registry
 from aioprometheus.formats.text import TextFormatter
 
-from gateway.telemetry.series import Budget, Distribution, Tally, escape_help, fit_for_label
+from gateway.telemetry.series import (
+    Budget,
+    Distribution,
+    Distributions,
+    Tally,
+    escape_help,
+    fit_for_label,
+)
 from tests.telemetry.exposition import Page, read
 
 
@@ -98,7 +105,7 @@ def test_names_of_models_are_fit_for_a_label(name: str) -> None:
 def test_a_histogram_counts_into_buckets_bounds_included() -> None:
     registry = Registry()
     collector = Histogram("d_seconds", "D.", registry=registry, buckets=(1, 2))
-    distribution = Distribution(collector, (1, 2), Budget(10))
+    distribution = Distribution(collector, (1, 2))
     for value in (0.5, 1.0, 1.5, 7.0):
         distribution.observe(value)
     distribution.copy_out()
@@ -113,7 +120,63 @@ def test_a_histogram_counts_into_buckets_bounds_included() -> None:
 def test_a_histogram_takes_no_impossible_value(odd: float) -> None:
     registry = Registry()
     collector = Histogram("d_seconds", "D.", registry=registry, buckets=(1, 2))
-    distribution = Distribution(collector, (1, 2), Budget(10))
+    distribution = Distribution(collector, (1, 2))
     distribution.observe(odd)
     distribution.copy_out()
     assert read(TextFormatter().marshall(registry)).value("d_seconds_count") == 0
+
+
+class Racks:
+    """Histograms with labels on a page of their own; each is five series."""
+
+    def __init__(self, *, left: int = 100) -> None:
+        self.registry = Registry()
+        self.budget = Budget(left)
+        collector = Histogram("d_seconds", "D.", registry=self.registry, buckets=(1, 2))
+        self.distributions = Distributions(
+            collector, (1, 2), {"kind": ("a", 'b"'), "number": (1, 2)}, self.budget
+        )
+
+    def page(self) -> Page:
+        self.distributions.copy_out()
+        return read(TextFormatter().marshall(self.registry))
+
+
+def test_each_histogram_counts_for_itself_and_others_together() -> None:
+    racks = Racks()
+    racks.distributions.observe(("a", 1), 0.5)
+    racks.distributions.observe(('b"', 1), 1.5)
+    racks.distributions.observe(("evil", 1), 1.5)
+    racks.distributions.observe(("foul", 1), 2.5)
+    page = racks.page()
+    assert page.value("d_seconds_bucket", kind="a", number="1", le="1.0") == 1
+    assert page.value("d_seconds_bucket", kind='b"', number="1", le="1.0") == 0
+    assert page.value("d_seconds_sum", kind='b"', number="1") == 1.5
+    assert page.value("d_seconds_count", kind="other", number="1") == 2
+
+
+def test_a_histogram_that_has_begun_is_there_at_zero() -> None:
+    racks = Racks()
+    assert racks.page().series == {}
+    racks.distributions.begin(("a", 1))
+    assert racks.page().value("d_seconds_count", kind="a", number="1") == 0
+
+
+def test_without_room_for_a_whole_histogram_it_is_other_and_counted() -> None:
+    racks = Racks(left=5 + 5 + 4)  # the others, one to spare, and not quite another
+    for number in (1, 2, 2):
+        racks.distributions.observe(("a", number), 1.5)
+    page = racks.page()
+    assert page.value("d_seconds_count", kind="a", number="1") == 1
+    assert page.value("d_seconds_count", kind="other", number="other") == 2
+    assert racks.budget.refused == 2
+
+
+def test_forgetting_ends_the_histograms_and_gives_their_room_back() -> None:
+    racks = Racks(left=5 + 5)
+    racks.distributions.observe(("a", 1), 1.5)
+    racks.page()
+    racks.distributions.forget("a")
+    assert racks.page().series == {}
+    racks.distributions.observe(('b"', 1), 1.5)
+    assert racks.page().value("d_seconds_count", kind='b"', number="1") == 1

@@ -1,8 +1,10 @@
 """The end: nobody who was accepted is lost, and nothing holds it up."""
 
 import asyncio
+import socket
 
 import pytest
+from aiohttp import web
 
 from tests.web.raw import GET_HEALTH, HANG_S, FullTransport, assert_quiet, post, running
 from tests.web.test_connection import get
@@ -122,3 +124,81 @@ async def test_what_still_runs_after_the_grace_is_cancelled() -> None:
         async with asyncio.timeout(HANG_S):
             await edge.runner.cleanup()
         assert edge.left.is_set()
+
+
+# --- A listening socket that outlives the process ----------------------------------
+
+
+async def test_each_connection_is_answered_once_more_before_it_is_handed_over() -> None:
+    async with running() as edge:
+        client = await edge.send(GET_HEALTH)
+        await client.some()
+        over = asyncio.create_task(edge.runner.hand_over(HANG_S))
+        await asyncio.sleep(0)
+        client.send(GET_HEALTH)
+        reply = await client.some()
+        assert reply.status == 200
+        assert reply.headers["connection"] == "close"
+        # And then nobody is waited for.
+        async with asyncio.timeout(HANG_S / 2):
+            await over
+
+
+async def test_who_asks_nothing_is_closed_so_that_it_connects_to_the_next_process() -> None:
+    async with running() as edge:
+        asked = await edge.send(GET_HEALTH)
+        await asked.some()
+        silent = await edge.send(b"")
+        await edge.settle()
+        await edge.runner.hand_over(0.05)
+        assert await asked.rest() == b""
+        assert await silent.rest() == b""
+
+
+async def test_what_runs_is_not_waited_for_and_not_disturbed_by_the_hand_over() -> None:
+    async with running() as edge:
+        client = await edge.send(get("/wait"))
+        begun = await edge.send(GET_HEALTH[:20])
+        await edge.entered.wait()
+        async with asyncio.timeout(HANG_S / 2):
+            await edge.runner.hand_over(HANG_S)
+        edge.release.set()
+        assert (await client.some()).body == b"released"
+        begun.send(GET_HEALTH[20:])
+        assert (await begun.some()).status == 200
+
+
+async def test_a_stream_that_began_before_the_hand_over_closes_its_connection() -> None:
+    async with running() as edge:
+        client = await edge.send(get("/stream"))
+        await edge.entered.wait()
+        await edge.runner.hand_over(0.0)
+        edge.release.set()
+        assert (await client.rest()).endswith(b"released\r\n0\r\n\r\n")
+
+
+async def test_whoever_connects_during_the_hand_over_waits_for_the_next_process() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as kept:
+        async with running() as first:
+            await web.SockSite(first.runner, kept.dup()).start()
+            await first.runner.hand_over(0.0)
+            _, port = kept.getsockname()
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(GET_HEALTH)
+        # The first process is gone; nobody was there when this one came.
+        async with running() as second, asyncio.timeout(HANG_S):
+            await web.SockSite(second.runner, kept.dup()).start()
+            assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 200 ")
+            writer.close()
+
+
+async def test_who_is_connected_is_counted() -> None:
+    async with running() as edge:
+        assert edge.runner.connections == 0
+        first, second = await edge.send(GET_HEALTH), await edge.send(GET_HEALTH)
+        assert (await first.some()).status == (await second.some()).status == 200
+        assert edge.runner.connections == 2
+        first.writer.close()
+        async with asyncio.timeout(HANG_S):
+            while edge.runner.connections > 1:  # noqa: ASYNC110 (it tells nobody)
+                await asyncio.sleep(0)

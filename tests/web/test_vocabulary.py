@@ -1,10 +1,17 @@
 from collections.abc import Sequence
 
+import attrs
 import pytest
 
 from gateway.config.schema import ModelSettings
-from gateway.core.errors import NotSupported, UnsupportedParameter, UpstreamFailed
+from gateway.core.errors import (
+    ModelNotAllowed,
+    NotSupported,
+    UnsupportedParameter,
+    UpstreamFailed,
+)
 from gateway.core.messages import GenerateRequest, Message, Prompt, Role
+from gateway.core.ticket import ANONYMOUS, Caller
 from gateway.core.tokens import Spelling, Tokens
 from gateway.pool.asking import Asker
 from gateway.pool.catalogue import Catalogue
@@ -105,10 +112,24 @@ async def test_where_no_engine_tells_nothing_is_made_up() -> None:
         await found.detokenize("m", [1])
 
 
+@attrs.frozen
+class Asks:
+    """A body as its dialect has read it."""
+
+    request: GenerateRequest = TEXT
+    ignored: tuple[str, ...] = ()
+
+
 def test_what_was_ignored_is_refused_in_strict_mode_alone() -> None:
-    vocabulary(Words()).check(["foo"])
+    vocabulary(Words()).check(Asks(ignored=("foo",)), ANONYMOUS)
     strict = vocabulary(Words(), strict_params=True)
-    strict.check([])
+    strict.check(Asks(), ANONYMOUS)
     with pytest.raises(UnsupportedParameter) as caught:
-        strict.check(["foo", "bar"])
+        strict.check(Asks(ignored=("foo", "bar")), ANONYMOUS)
     assert caught.value.param == "foo"
+
+
+def test_nobody_learns_the_vocabulary_of_a_model_that_is_not_for_them() -> None:
+    caller = Caller(name="one", models=frozenset({"other"}))
+    with pytest.raises(ModelNotAllowed):
+        vocabulary(Words()).check(Asks(), caller)

@@ -31,6 +31,8 @@ while [ $# -gt 0 ]; do
 done
 
 changes=0
+# An operator may have done without the socket: enabling the service would bring it back.
+socket_before=$(systemctl is-enabled gateway.socket 2>/dev/null || true)
 
 die() {
   printf 'deploy: %s\n' "$1" >&2
@@ -169,13 +171,13 @@ wait_for() { # path
   done
 }
 
-masked() { [ "$(systemctl is-enabled "$1" 2>/dev/null)" = masked ]; }
-
 restart() {
   systemctl daemon-reload
   systemctl --quiet enable gateway.service
   # With the socket unit, who connects meanwhile waits instead of being refused.
-  if [ -e /etc/systemd/system/gateway.socket ] && ! masked gateway.socket; then
+  if [ "$socket_before" = disabled ]; then
+    systemctl --quiet disable gateway.socket
+  elif [ -e /etc/systemd/system/gateway.socket ]; then
     systemctl --quiet enable gateway.socket
     systemctl is-active --quiet gateway.socket ||
       { systemctl stop gateway.service && systemctl start gateway.socket; }

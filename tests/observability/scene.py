@@ -178,6 +178,18 @@ async def last_act(scene: Scene, gateway: Child) -> None:
     assert await asyncio.to_thread(gateway.wait_ended, 15.0) == 0, gateway.log()
 
 
+def _wait_until_seen(watching: prometheus.Prometheus) -> None:
+    """A counter that has risen before it was first scraped has not risen to any rate()."""
+    until = time.monotonic() + START_S_MAX
+    while not any(
+        value >= 2
+        for series in watching.now("count_over_time(gateway_ready[1m])")
+        for _, value in series.values
+    ):
+        assert time.monotonic() < until, "Prometheus never scraped the gateway"
+        time.sleep(0.2)
+
+
 @contextmanager
 def played(directory: Path) -> Iterator[Seen]:
     """All acts have been played; the Prometheus that saw them is still there to be asked."""
@@ -190,6 +202,7 @@ def played(directory: Path) -> Iterator[Seen]:
         stack.callback(box.stop)
         gateway = scene.gateway()
         stack.callback(gateway.stop)
+        _wait_until_seen(watching)
         asyncio.run(everyday_acts(scene.url))
         asyncio.run(engine_acts(scene.url, box))
         time.sleep(SEEN_S)

@@ -197,6 +197,17 @@ def test_a_newer_release_takes_over_and_the_one_before_can_be_had_back(
         assert deployment.status("/ready") == "200"
 
 
+def test_who_does_without_the_socket_goes_on_without_it(deployment: Deployment) -> None:
+    machine = deployment.machine
+    deployment.deploy()
+    machine.run("systemctl", "disable", "--now", "gateway.socket")
+    deployment.edit("gateway/__init__.py", '"9.', '"10.')
+    assert "is in use and ready." in deployment.deploy()
+    wants = "/etc/systemd/system/sockets.target.wants/gateway.socket"
+    machine.run("sh", "-c", f"! test -e {wants} && systemctl is-active gateway.service")
+    machine.run("systemctl", "enable", "gateway.socket")
+
+
 def test_what_stands_beside_it_is_set_up_too(deployment: Deployment) -> None:
     machine = deployment.machine
     machine.write("/usr/local/bin/ollama", "#!/bin/sh\nexec sleep infinity\n", mode=0o755)

@@ -216,4 +216,6 @@ def _invitation(url: str, daemon: Daemon) -> str:
 
     curl {url}/v1/chat/completions{key} -H 'Content-Type: application/json' \\
       -d '{{"model": "default", "messages": [{{"role": "user", "content": "Say hello."}}]}}'
+
+  or open {url}/ in a browser.
 """

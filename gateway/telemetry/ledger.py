@@ -163,7 +163,11 @@ class Ledger:
     async def _end(self) -> None:
         try:
             async with asyncio.timeout(LAST_SAVE_S):
-                await self.save()
+                # What is to be recalled, what was on its way, and what has come since.
+                for _ in range(3):
+                    await self.save()
+                    if not (self._sending or self._pending):
+                        break
                 await self._ask(self._store.close)
         except TimeoutError:
             log.error("usage of the last seconds is not stored: the disk does not answer")

@@ -122,6 +122,19 @@ async def test_what_is_left_at_the_end_is_stored_and_the_store_closed() -> None:
     assert made.disk.closed
 
 
+async def test_what_has_come_since_a_batch_failed_is_stored_at_the_end_too() -> None:
+    made = house()
+    async with running(made):
+        await asyncio.sleep(0)
+        made.disk.failure = StoreFailed("locked")
+        made.told(1)
+        await made.ledger.save()
+        made.told(2)
+        made.disk.failure = None
+    assert made.disk.totals(DAY, "caller") == {"alice": Counts(2, 0, 0, 3)}
+    assert made.disk.batches == ["run-1", "run-1", "run-2"]
+
+
 async def test_a_batch_that_failed_is_sent_again_under_its_name_and_nothing_is_lost(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -33,6 +33,7 @@ class Notify:
     def __init__(self, address: str = "", *, watchdog_s: float | None = None) -> None:
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self.watchdog_s = watchdog_s
+        self._is_ready = False
 
     @property
     def listened_to(self) -> bool:
@@ -43,6 +44,7 @@ class Notify:
         self._send(_extension(limit_s))
 
     def ready(self, status: str) -> None:
+        self._is_ready = True
         self._send("READY=1", _status(status), wait_s=_WAIT_S)
 
     def status(self, text: str) -> None:
@@ -54,7 +56,11 @@ class Notify:
 
     @contextlib.contextmanager
     def reloading(self) -> Iterator[None]:
-        """While the block lasts, a reload is going on."""
+        """While the block lasts, a reload is going on. Before it is ready nobody needs to know:
+        the end of a reload is told as being ready."""
+        if not self._is_ready:
+            yield
+            return
         moment = f"MONOTONIC_USEC={time.monotonic_ns() // 1000}"
         self._send("RELOADING=1", moment, wait_s=_WAIT_S)
         try:

@@ -59,6 +59,8 @@ def test_each_stage_is_told_in_the_words_of_the_protocol(manager: Manager) -> No
 @pytest.mark.parametrize("broken", [False, True])
 def test_a_reload_ends_as_ready_whatever_becomes_of_it(manager: Manager, broken: bool) -> None:
     notify = Notify(manager.address)
+    notify.ready("serving")
+    manager.heard()
     before = time.monotonic_ns() // 1000
     try:
         with notify.reloading():
@@ -134,3 +136,9 @@ def test_an_address_that_can_not_be_spoken_to_is_nobody(address: str) -> None:
     notify = from_environ({"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "1000000"}, PID)
     assert not notify.listened_to
     assert notify.watchdog_s is None
+
+
+def test_a_reload_before_it_is_ready_does_not_make_it_so(manager: Manager) -> None:
+    with Notify(manager.address).reloading():
+        pass
+    assert manager.heard_nothing()

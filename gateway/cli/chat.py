@@ -73,15 +73,29 @@ def _run(arguments: argparse.Namespace) -> int:
         system=arguments.system,
         options={name: value for name, value in options.items() if value is not None},
     )
-    said = " ".join(arguments.said)
-    if not said and not sys.stdin.isatty():
-        said = sys.stdin.read().strip()
+    said = _text(arguments.said)
     if said:
         say(client, talk, said)
         return exit_codes.OK
     if not sys.stdin.isatty():
         raise CommandError("there is nothing to say.", exit_code=exit_codes.USAGE)
     return _converse(client, talk)
+
+
+def _text(words: list[str]) -> str:
+    """What is to be said: as operands, else on standard input where that is no terminal.
+
+    Raises:
+        CommandError: It is no UTF-8.
+    """
+    try:
+        said = " ".join(words)
+        if not said and not sys.stdin.isatty():
+            said = sys.stdin.read().strip()
+        said.encode()
+    except UnicodeError:
+        raise CommandError("what is to be said is no UTF-8.", exit_code=exit_codes.USAGE) from None
+    return said
 
 
 def _converse(client: Client, talk: Conversation) -> int:

@@ -111,6 +111,7 @@ class Client:
         try:
             parts = urlsplit(url)
             port = parts.port
+            (parts.hostname or "").encode("idna")
         except ValueError:
             raise _no_url(url) from None
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/"):
@@ -186,7 +187,13 @@ def connect(arguments: argparse.Namespace) -> Client:
         CommandError: It tells none, or `--url` is none.
     """
     url = arguments.url or address_of(read_settings(arguments)[0])
-    return Client(url, os.environ.get(KEY_VARIABLE, ""))
+    key = os.environ.get(KEY_VARIABLE, "")
+    if key and not (key.isascii() and key.isprintable()):
+        raise CommandError(
+            f"${KEY_VARIABLE} must be printable ASCII, as keys are, without a line break.",
+            exit_code=exit_codes.USAGE,
+        )
+    return Client(url, key)
 
 
 def address_of(config: Config) -> str:

@@ -1,6 +1,8 @@
 import pytest
 
 from gateway.cli.chat import Conversation, command
+from gateway.cli.main import main
+from gateway.core import exit_codes
 
 
 def test_what_was_said_is_said_again_with_the_next_question() -> None:
@@ -30,3 +32,8 @@ def test_commands_change_the_conversation(capsys: pytest.CaptureFixture[str]) ->
     assert command(talk, "/what")
     assert "/quit" in capsys.readouterr().err
     assert not command(talk, "/quit")
+
+
+def test_what_is_no_text_is_a_wrong_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["chat", "--url", "http://127.0.0.1:1", "\udcff"]) == exit_codes.USAGE
+    assert capsys.readouterr().err == "gateway: what is to be said is no UTF-8.\n"

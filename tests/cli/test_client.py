@@ -129,7 +129,16 @@ def test_an_answer_that_breaks_off_is_told(daemon: Daemon) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["", "127.0.0.1:8000", "ftp://host", "http://", "http://h:x", "http://[::1", "http://h/v1"],
+    [
+        "",
+        "127.0.0.1:8000",
+        "ftp://host",
+        "http://",
+        "http://h:x",
+        "http://[::1",
+        "http://h/v1",
+        "http://a..b",
+    ],
 )
 def test_what_is_no_url_is_a_wrong_command_line(url: str) -> None:
     with pytest.raises(CommandError, match="must be like http") as caught:
@@ -150,6 +159,17 @@ def test_what_is_no_url_is_a_wrong_command_line(url: str) -> None:
 def test_a_daemon_that_listens_everywhere_is_reached_on_this_machine(host: str, url: str) -> None:
     config = Config(server=Server(host=host), auth=Auth(api_key="sk-0123456789"))
     assert address_of(config) == url
+
+
+@pytest.mark.parametrize("key", ["sk-x\n", "\u201csk-x\u201d"])
+def test_a_key_that_no_header_can_hold_is_a_wrong_command_line(
+    key: str, daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GATEWAY_KEY", key)
+    with pytest.raises(CommandError, match="printable ASCII") as caught:
+        connect(Namespace(url=daemon.url, config=None))
+    assert caught.value.exit_code == exit_codes.USAGE
+    assert not daemon.asked
 
 
 def test_a_port_that_is_not_known_before_has_to_be_named() -> None:
